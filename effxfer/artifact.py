@@ -289,9 +289,11 @@ def key_of(stage: str, settings: Mapping[str, Any], data: list[str], parent: obj
 def versions() -> dict[str, str]:
     """Return the versions of the packages that the figures depend on."""
     from importlib.metadata import version
+    from importlib.util import find_spec
 
     packages = ("torch", "timm", "torch-pruning", "onnx", "onnxruntime", "optuna", "numpy", "pillow")
-    return {"effxfer": __version__, **{name: version(name) for name in packages}}
+    optional = [name for name in ("openvino",) if find_spec(name)]
+    return {"effxfer": __version__, **{name: version(name) for name in (*packages, *optional)}}
 
 
 def bundled_folder(kind: str) -> Path:

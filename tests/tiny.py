@@ -24,7 +24,7 @@ PLAIN = {"batch": 8, "augment": {"crop": "none", "flip": False}}
 FIT = {"epochs": 8, "lr": 0.01, "warmup": 0.0, "keep": "last"}
 QUICK = {
     "adapter": {},
-    "bench": {"max_seconds": 0.2, "precision": 0.5, "cold": 0},
+    "bench": {"max_seconds": 0.2, "precision": 0.5, "cold": 0, "runtimes": ()},
     "clip": {"batch": 8, "width": 8, "shuffles": 1, "fit": FIT},
     "compete": {
         "candidates": {"full": {}, "probe": {"strategy": "probe"}},

@@ -30,7 +30,8 @@ def export(
     source: Source, *, out: PathLike, data: Data | None = None, int8: bool | None = None,
     max_drop: float | None = None, max_class_drop: float | None = None, opset: int | None = None,
     target: str | None = None, with_preprocessing: bool | None = None, images: bool | None = None,
-    hf_inputs: bool | None = None, bundle: bool | None = None, ort_web: str | None = None, seed: int | None = None,
+    hf_inputs: bool | None = None, bundle: bool | None = None, ort_web: str | None = None, runtime: str | None = None,
+    seed: int | None = None,
     device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result: ...  # fmt: skip
 @overload
@@ -41,7 +42,8 @@ def export(
     source: "Source | nn.Module", *, out: PathLike = "", data: Data | None = None, int8: bool | None = None,
     max_drop: float | None = None, max_class_drop: float | None = None, opset: int | None = None,
     target: str | None = None, with_preprocessing: bool | None = None, images: bool | None = None,
-    hf_inputs: bool | None = None, bundle: bool | None = None, ort_web: str | None = None, seed: int | None = None,
+    hf_inputs: bool | None = None, bundle: bool | None = None, ort_web: str | None = None, runtime: str | None = None,
+    seed: int | None = None,
     device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None, **extra: Any,
 ) -> Result | ExportedFile:  # fmt: skip
     """Export a verified ONNX model, and an int8 model if it is faster and accurate enough.
@@ -64,6 +66,7 @@ def export(
         hf_inputs: Whether to write files with the inputs that servers of Hugging Face feed too; False if None.
         bundle: Whether to write a folder with a model card, an example and a web page too; False if None.
         ort_web: Folder of the npm package onnxruntime-web for the web page; None searches for it.
+        runtime: What runs the files on the device, `onnxruntime` or `openvino`; `onnxruntime` if None.
 
     Returns:
         The model directory; its attribute `models` maps `fp32` and `int8` to files. For a module: an `ExportedFile`.
@@ -83,7 +86,7 @@ def export(
     table = table_of(
         settings, extra, seed=seed, int8=int8, max_drop=max_drop, max_class_drop=max_class_drop, opset=opset,
         target=target, with_preprocessing=with_preprocessing, images=images, hf_inputs=hf_inputs, bundle=bundle,
-        ort_web=ort_web,
+        ort_web=ort_web, runtime=runtime,
     )  # fmt: skip
     return run_stage("export", source, out=out, data=data, settings=table, device=device, force=force)
 

@@ -90,7 +90,8 @@ def compete(
 def shrink(
     source: Source, *, out: PathLike, data: Data | None = None, latency_ratio: float | None = None,
     latency_ms: float | None = None, max_drop: float | None = None, backbones: Sequence[str] | None = None,
-    precision: str | None = None, epochs: int | None = None, lr: float | None = None, seconds: float | None = None,
+    precision: str | None = None, runtime: str | None = None, epochs: int | None = None, lr: float | None = None,
+    seconds: float | None = None,
     seed: int | None = None, device: str = "auto", force: bool = False, settings: Mapping[str, Any] | None = None,
     **extra: Any,
 ) -> Result:  # fmt: skip
@@ -106,6 +107,7 @@ def shrink(
         max_drop: Find the lowest latency that loses at most this many points of validation accuracy.
         backbones: Sources of other backbones to try.
         precision: `float32`, `int8` or `auto`; `auto` if None: int8 if it is faster on this machine.
+        runtime: What runs the file on the device, `onnxruntime` or `openvino`; `onnxruntime` if None.
         epochs: Maximum number of epochs of the winner; 9 if None.
         lr: Peak learning rate; 0.001 if None.
         seconds: Time limit of the whole call; None for no limit.
@@ -128,7 +130,7 @@ def shrink(
     """
     table = table_of(
         settings, extra, seed=seed, latency_ratio=latency_ratio, latency_ms=latency_ms, max_drop=max_drop,
-        backbones=backbones, precision=precision, fit__epochs=epochs, fit__lr=lr, seconds=seconds,
+        backbones=backbones, precision=precision, runtime=runtime, fit__epochs=epochs, fit__lr=lr, seconds=seconds,
     )  # fmt: skip
     return run_stage("shrink", source, out=out, data=data, settings=table, device=device, force=force)
 

@@ -15,14 +15,15 @@ from effxfer.benchmark.protocol.latency import (
     WARMUP,
     Timing,
     compare,
-    onnx_runner,
     torch_runner,
 )
 from effxfer.benchmark.protocol.runners import batch_of, feed_for, torch_input, unit_of
 from effxfer.benchmark.report import REPEAT, BenchResult, report
-from effxfer.benchmark.runtimes.registry import Feed, model_name, runtime_runners
+from effxfer.benchmark.runtimes.faster import faster_notes, own_notes
+from effxfer.benchmark.runtimes.registry import NO_RUNTIMES, Feed, model_name, runner_in, runtime_runners
 from effxfer.errors import GateError, SettingsError, did_you_mean
 from effxfer.report import Report
+from effxfer.runtime.session import ONNXRUNTIME
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +53,7 @@ def bench_models(
     max_mb: float | None = None,
     gated: Collection[str] | None = None,
     seed: int = 0,
+    own_runtimes: Mapping[str, str] = NO_RUNTIMES,
 ) -> Report:
     """Measure models side by side.
 
@@ -78,6 +80,8 @@ def bench_models(
         max_mb: Gate: largest allowed file in MB (10^6 bytes); None for no gate.
         gated: Models the gates apply to; None for all but the baseline, or for the only model.
         seed: Seed of input values, order and bootstrap.
+        own_runtimes: What models were exported for, by name: they are timed in it under their name, and beside it in
+            ONNX Runtime; those that are not named were exported for ONNX Runtime.
 
     Returns:
         Tables of the models, their start and the machine; per model the rows `p50/NAME`, `p95/NAME`,
@@ -94,12 +98,13 @@ def bench_models(
     sizes = {name: measure_size(file) for name, file in models.items()}
     # Drawn per file: inputs may have other names, types and sides.
     feeds = {name: feed_for(file, batch=batch, size=size, seed=seed) for name, file in models.items()}
-    runners = {name: onnx_runner(file, feeds[name], threads) for name, file in models.items()}
+    exported_for = {name: own_runtimes.get(name, ONNXRUNTIME) for name in models}
+    runners = {name: runner_in(exported_for[name])(file, feeds[name], threads) for name, file in models.items()}
     # The baseline against itself: what it shows is noise, and nothing smaller is a result.
     runners[REPEAT] = runners[baseline]
     if torch_dense:
         runners[EAGER] = torch_runner(torch_dense, torch_input(feeds[baseline]), threads)
-    extra, notes = runtime_runners(models, feeds, nets, runtimes=runtimes, threads=threads)
+    extra, notes = runtime_runners(models, feeds, nets, runtimes=runtimes, threads=threads, exported_for=exported_for)
     timings = compare(
         runners | extra,
         baseline=baseline,
@@ -113,9 +118,14 @@ def bench_models(
     )
     result = BenchResult(
         timings=timings, baseline=baseline, batch=batch, batches=_batch_sizes(timings, feeds, baseline), sizes=sizes,
-        peaks={name: measure_memory(file, feeds[name], threads=threads) for name, file in models.items() if memory},
-        cold=measure_cold_start(models, feeds, threads=threads, runs=cold), unit=unit_of(feeds[baseline]),
+        peaks={
+            name: measure_memory(file, feeds[name], threads=threads, runtime=exported_for[name])
+            for name, file in models.items() if memory
+        },
+        cold=measure_cold_start(models, feeds, threads=threads, runs=cold, runtimes=exported_for),
+        unit=unit_of(feeds[baseline]),
     )  # fmt: skip
+    notes += [*own_notes(exported_for), *faster_notes(timings, exported_for)]
     measured = report(result, precision) + Report(notes=tuple(notes))
     enforce(measured, gated_models, max_p50_ratio=max_p50_ratio, max_mb=max_mb)
     return measured

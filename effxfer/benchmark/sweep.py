@@ -13,11 +13,12 @@ from effxfer.benchmark.protocol.latency import (
     Factory,
     Timing,
     compare,
-    onnx_runner,
 )
 from effxfer.benchmark.protocol.runners import batch_of, feed_for, unit_of
 from effxfer.benchmark.report import span, throughput
+from effxfer.benchmark.runtimes.registry import NO_RUNTIMES, runner_in
 from effxfer.report import Measurement, Report, Table
+from effxfer.runtime.session import ONNXRUNTIME
 
 TITLE = "Threads and batches"
 BLANK_NOTE = "blank cells were not measured"
@@ -26,7 +27,7 @@ BLANK_NOTE = "blank cells were not measured"
 def sweep(
     models: Mapping[str, Path], *, baseline: str, threads: Sequence[int], batches: Sequence[int],
     size: int | None = None, precision: float = PRECISION, max_seconds: float = MAX_SECONDS, memory: bool = True,
-    seed: int = 0,
+    seed: int = 0, own_runtimes: Mapping[str, str] = NO_RUNTIMES,
 ) -> Report:  # fmt: skip
     """Time models at every pair of a thread count and a batch size.
 
@@ -40,11 +41,13 @@ def sweep(
         max_seconds: Time limit for all pairs together.
         memory: Measure peak memory at every pair.
         seed: Seed of input values, order and bootstrap.
+        own_runtimes: See `bench_models`.
 
     Returns:
         One table, and per pair and model the rows `sweep/p50/NAME/T threads/batch B` and `sweep/throughput/…`; pairs
         that a file cannot take are blank, with a note.
     """
+    exported_for = {name: own_runtimes.get(name, ONNXRUNTIME) for name in models}
     pairs = list(product(dict.fromkeys(threads), dict.fromkeys(batches)))
     rows: list[Measurement] = []
     table_rows: list[dict[str, Any]] = []
@@ -54,7 +57,10 @@ def sweep(
         feeds = {name: feed_for(file, batch=batch, size=size, seed=seed) for name, file in models.items()}
         fixed |= {name: batch_of(feed) for name, feed in feeds.items() if batch_of(feed) != batch}
         timings = _time_models(
-            {name: onnx_runner(models[name], feed, count) for name, feed in feeds.items() if batch_of(feed) == batch},
+            {
+                name: runner_in(exported_for[name])(models[name], feed, count)
+                for name, feed in feeds.items() if batch_of(feed) == batch
+            },
             # An equal share for each pair.
             baseline, threads=count, precision=precision, max_seconds=max_seconds / len(pairs), seed=seed,
         )  # fmt: skip
@@ -62,7 +68,9 @@ def sweep(
             if timing is None:
                 table_rows.append(_blank_row(name, count, batch, unit))
                 continue
-            peak = measure_memory(models[name], feeds[name], threads=count) if memory else None
+            peak = (
+                measure_memory(models[name], feeds[name], threads=count, runtime=exported_for[name]) if memory else None
+            )
             rows += _measurements(timing, batch, unit)
             table_rows.append(_model_row(timing, batch, unit, peak, compared=baseline in timings))
     notes = [f"{name} takes exactly {batch} {unit} per call: {BLANK_NOTE}" for name, batch in fixed.items()]

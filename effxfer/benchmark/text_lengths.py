@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from effxfer.benchmark.protocol.latency import Timing, compare, onnx_runner
+from effxfer.benchmark.protocol.latency import Timing, compare
 from effxfer.benchmark.protocol.runners import feed_for, open_session, text_metadata
 from effxfer.benchmark.report import span
+from effxfer.benchmark.runtimes.registry import NO_RUNTIMES, runner_in
 from effxfer.report import Measurement, Report, Table
+from effxfer.runtime.session import ONNXRUNTIME
 
 TITLE = "Long texts"
 
@@ -23,7 +25,7 @@ def stated_lengths(file: Path) -> tuple[int, ...]:
 
 def time_long_texts(
     models: Mapping[str, Path], *, baseline: str, threads: int, batch: int, precision: float, max_seconds: float,
-    seed: int = 0,
+    seed: int = 0, own_runtimes: Mapping[str, str] = NO_RUNTIMES,
 ) -> Report:  # fmt: skip
     """Time models at the 95th percentile of the length of validation texts, beside the median of `bench_models`.
 
@@ -35,6 +37,7 @@ def time_long_texts(
         precision: Width of the ratios' intervals to stop at, see `latency.compare`.
         max_seconds: Time limit of all models together.
         seed: Seed of the ids, order and bootstrap.
+        own_runtimes: See `bench_models`.
 
     Returns:
         Per model the rows `length/p50/NAME/N tokens` and `length/ratio/NAME/N tokens`, and a table; nothing for images,
@@ -46,8 +49,9 @@ def time_long_texts(
     median, long = lengths[0], lengths[-1]
     feeds = {name: feed_for(file, batch=batch, size=long, seed=seed) for name, file in models.items()}
     timings = compare(
-        {name: onnx_runner(file, feeds[name], threads) for name, file in models.items()}, baseline=baseline,
-        threads=threads, precision=precision, min_seconds=min(2.0, max_seconds), max_seconds=max_seconds, seed=seed,
+        {n: runner_in(own_runtimes.get(n, ONNXRUNTIME))(file, feeds[n], threads) for n, file in models.items()},
+        baseline=baseline, threads=threads, precision=precision, min_seconds=min(2.0, max_seconds),
+        max_seconds=max_seconds, seed=seed,
     )  # fmt: skip
     rows = [row for timing in timings for row in _measurements(timing, long)]
     table = Table(

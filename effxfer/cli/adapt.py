@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Call = partial[Result]
 
 Rate = Annotated[float | None, typer.Option(help="Peak learning rate; by default 0.001, for texts less.")]
+Runtime = Annotated[str | None, typer.Option(help="On the device: onnxruntime, openvino.  [default: onnxruntime]")]
 
 
 @stage_command
@@ -144,6 +145,7 @@ def shrink(
     max_drop: Annotated[float | None, typer.Option(help="As fast as possible within these accuracy points.")] = None,
     backbones: Annotated[str, typer.Option(help="Other networks to try: a,b,c.")] = "",
     precision: Annotated[str | None, typer.Option(help="What ships: float32, int8 or auto.  [default: auto]")] = None,
+    runtime: Runtime = None,
     budget: Budget = None,
     epochs: Annotated[int | None, typer.Option(help="Maximum epochs of the winner.  [default: 9]")] = None,
     lr: Rate = None,
@@ -157,8 +159,8 @@ def shrink(
 
     return partial(
         effxfer.shrink, latency_ratio=latency_ratio, latency_ms=latency_ms, max_drop=max_drop,
-        backbones=options.words(backbones) or None, precision=precision, seconds=seconds_of(budget), epochs=epochs,
-        lr=lr,
+        backbones=options.words(backbones) or None, precision=precision, runtime=runtime,
+        seconds=seconds_of(budget), epochs=epochs, lr=lr,
     )  # fmt: skip
 
 
@@ -243,6 +245,7 @@ def export(
     hf_inputs: Annotated[bool | None, typer.Option("--hf-inputs", help="Also write files for HF servers.")] = None,
     bundle: Annotated[bool | None, typer.Option("--bundle", help="Also write model card, example and demo.")] = None,
     ort_web: Annotated[str | None, typer.Option(help="With --bundle: path of the onnxruntime-web npm package.")] = None,
+    runtime: Runtime = None,
 ) -> "Call":
     """Export a verified ONNX model, and int8 if it is worth it.
 
@@ -253,4 +256,5 @@ def export(
     return partial(
         effxfer.export, int8=int8, max_drop=max_drop, max_class_drop=max_class_drop, opset=opset, target=target,
         with_preprocessing=with_preprocessing, images=images, hf_inputs=hf_inputs, bundle=bundle, ort_web=ort_web,
+        runtime=runtime,
     )  # fmt: skip

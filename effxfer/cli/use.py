@@ -87,6 +87,7 @@ def predict(
     classes: Annotated[Path | None, typer.Option(help="Zero-shot classes: a .csv of class embeddings.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to show per example.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads, 0 for one per core.")] = 0,
+    runtime: Annotated[str, typer.Option(help="onnxruntime or openvino.  [default: what it was exported for]")] = "",
     out: Annotated[Path | None, typer.Option(help="Also write a table (.csv).")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -110,7 +111,7 @@ def predict(
     file, arguments = locate(model), predict_arguments(files, text, pair, text_file, may_be_none=enroll)
     # Labels and preprocessing are those of the file that was exported, not of one that another tool made of it.
     has_valid_seal(file)
-    arguments |= {"file": str(file), "top": top, "threads": threads}
+    arguments |= {"file": str(file), "top": top, "threads": threads, "runtime": runtime or _runtime_of(file)}
     arguments |= {"support": str(support) if support else None, "classes": str(classes) if classes else None}
     try:
         if enroll:
@@ -135,6 +136,15 @@ def predict(
         raise error_of_code(error.problem, error.hint, error.code) from None
     prediction_table.show(rows, out, as_json=as_json)
     prediction_table.require_all(rows)
+
+
+def _runtime_of(file: Path) -> str:
+    """Return the runtime that a file was exported for, which the manifest beside it says."""
+    from effxfer.artifact import MANIFEST, read_manifest
+    from effxfer.runtime.session import ONNXRUNTIME
+
+    settings = read_manifest(file.parent)["settings"] if (file.parent / MANIFEST).is_file() else {}
+    return str(settings.get("runtime", ONNXRUNTIME))
 
 
 def _enroll(file: Path, support: Path | None) -> Path:

@@ -16,6 +16,7 @@ RESIZES = 18  # the first opset whose Resize has antialias, like Pillow's filter
 
 
 Targets = Literal["this", "arm64", "portable", "x86-avx2", "x86-vnni"]
+FileRuntime = Literal["onnxruntime", "openvino"]
 
 
 class ExportSettings(Settings):
@@ -45,7 +46,9 @@ class ExportSettings(Settings):
             (`body.blocks.0.*`) or nodes.
         float_operators: ONNX operator types that stay in float32 in every recipe, such as `Add`.
         calibration: Number of training images for the calibration of activation ranges.
-        threads: Threads of ONNX Runtime for measuring accuracy and latency; 0 is one per core.
+        threads: Threads of the runtime for measuring accuracy and latency; 0 is one per core.
+        runtime: What runs the files on the device: `onnxruntime`, or `openvino`, which needs the extra `openvino`.
+            Files are checked, measured and timed in it, so that int8 is chosen where it is faster in it.
         latency_seconds: Time limit of the latency measurements of all int8 recipes together.
         hf_inputs: Of a network of texts, also write `model.hf.onnx` (and `model.hf.int8.onnx`) with the inputs that
             servers of Hugging Face feed: `input_ids`, `attention_mask`, and `token_type_ids` where there are segments.
@@ -74,6 +77,8 @@ class ExportSettings(Settings):
     float_operators: tuple[str, ...] = ()
     calibration: int = Field(default=128, ge=1)  # chosen, not measured: each image costs a float32 run
     threads: int = Field(default=1, ge=0)
+    # Which is faster depends on network and CPU; `bench` says so. Only ONNX Runtime is always installed.
+    runtime: FileRuntime = "onnxruntime"
     latency_seconds: float = Field(default=20.0, gt=0)  # chosen: five recipes are then known to a few percent
     hf_inputs: bool = False
     bundle: bool = False
@@ -88,6 +93,17 @@ class ExportSettings(Settings):
         for name in ("ort_web", "tokenizers_web", "backbone_license", "data_license"):
             if getattr(self, name) not in (None, "unknown") and not self.bundle:
                 raise ValueError(f"{name} has no effect without a bundle: set bundle = true")
+        return self
+
+    @model_validator(mode="after")
+    def _check_runtime(self) -> "ExportSettings":
+        # Their kernels, sums and inputs are ONNX Runtime's: see `deploy.cpu`.
+        changed = [
+            name for name, usual in (("target", "this"), ("hf_inputs", False), ("with_preprocessing", False))
+            if getattr(self, name) != usual
+        ]  # fmt: skip
+        if self.runtime == "openvino" and changed:
+            raise ValueError(f"{changed[0]} is for ONNX Runtime alone: leave it out, or set runtime = 'onnxruntime'")
         return self
 
     @field_validator("recipes")

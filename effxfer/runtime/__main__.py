@@ -19,6 +19,7 @@ from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.predict import describe_classes, iter_predictions, pair_texts, read_sources
 from effxfer.runtime.printing import json_line, printable
+from effxfer.runtime.session import ONNXRUNTIME, RUNTIMES
 from effxfer.runtime.source import Source
 from effxfer.runtime.text.errors import TextError
 from effxfer.runtime.vectors.vector_error import VectorError
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the arguments, predict, print; return the exit code."""
     options = _parse(arguments)
     try:
-        model = Model(options.model, threads=options.threads)
+        model = Model(options.model, threads=options.threads, runtime=options.runtime)
         if options.enroll:
             print(f"wrote {printable(enroll(model, options.support))}", file=sys.stderr)
         model = open_classes(model, options.support) if options.support else model
@@ -85,6 +86,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--classes", type=Path, help="a .csv of class embeddings: classify into these classes")
     parser.add_argument("--top", type=int, default=1, help="classes per example")
     parser.add_argument("--threads", type=int, default=0, help="0 for one per core")
+    parser.add_argument("--runtime", choices=RUNTIMES, default=ONNXRUNTIME, help="what runs the file")
     options = parser.parse_args(arguments)
     if not (options.files or options.text or options.text_file or options.enroll):
         parser.error("give files, --text or --text-file")

@@ -1,4 +1,4 @@
-"""An exported file in ONNX Runtime: opened, compared with its own metadata, and run."""
+"""An exported file in ONNX Runtime or OpenVINO: opened, compared with its own metadata, and run."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,13 @@ from effxfer.runtime.model_file.metadata import CLASS_EMBEDDINGS, CLASS_TABLES, 
 from effxfer.runtime.model_file.seal import is_sealed, read_model
 from effxfer.runtime.model_file.wire import versions
 from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.runtime.openvino.openvino_session import OpenVinoSession, openvino_version
+from effxfer.runtime.openvino.openvino_session import error_summary as openvino_summary
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.session import (
+    ONNXRUNTIME,
+    OPENVINO,
+    RUNTIMES,
     WEIGHTS_FOLDER,
     available_providers,
     error_summary,
@@ -34,29 +39,45 @@ class CheckedSession:
         threads: As for `Model`.
         providers: As for `Model`.
         options: As for `Model`.
+        runtime: As for `Model`.
 
     Attributes:
         path: The file.
         sealed: Whether its content is what was exported.
         metadata: Its input and output.
-        session: The session of ONNX Runtime.
+        session: The session of ONNX Runtime, or of OpenVINO with the same methods.
         input_name: Name of the graph's input.
 
     Raises:
-        ModelError: If the file is absent, damaged, refused by ONNX Runtime, or not written by effxfer, or if none of
-            the providers is available.
+        ModelError: If the file is absent, damaged, refused by the runtime, or not written by effxfer, or if none of the
+            providers is available.
     """
 
-    def __init__(self, path: Path, *, threads: int, providers: Sequence[str], options: Any) -> None:
+    def __init__(
+        self, path: Path, *, threads: int, providers: Sequence[str], options: Any, runtime: str = ONNXRUNTIME
+    ) -> None:
+        if runtime not in RUNTIMES:
+            raise ModelError(f"there is no runtime {runtime!r}", f"it is {' or '.join(RUNTIMES)}", code="E424")
         content = read_model(path)
-        self.path, self.sealed = path, is_sealed(content, path)
-        self.session = _open(path, content, threads, providers, options)
+        self.path, self.runtime, self.sealed = path, runtime, is_sealed(content, path)
+        if runtime == OPENVINO:
+            self.session = OpenVinoSession(path, content, min(threads, os.cpu_count() or 1))
+        else:
+            self.session = _open(path, content, threads, providers, options)
         properties = self.session.get_modelmeta().custom_metadata_map
         self.metadata = Metadata.from_properties(properties, f"the model {path}", path.parent)
         graph_input = self.session.get_inputs()[0]
         self.input_name = str(graph_input.name)
         self._outputs = _outputs_for(self.session, self.metadata, path)
         _check_input(graph_input, self.metadata, path)
+
+    @property
+    def runs_in(self) -> str:
+        """Name and version of the runtime."""
+        return openvino_version() if self.runtime == OPENVINO else ort_version()
+
+    def _summary(self, error: Exception) -> str:
+        return openvino_summary(error) if self.runtime == OPENVINO else error_summary(error)
 
     @property
     def takes_prototypes(self) -> bool:
@@ -90,8 +111,8 @@ class CheckedSession:
         feeds = {self.input_name: feed, **tables}
         try:
             results: list[NDArray[np.float32]] = self.session.run([output] if output else self._outputs, feeds)
-        except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
-            text = f"{ort_version()} cannot run {self.path} on {feed.dtype} {feed.shape}: {error_summary(error)}"
+        except Exception as error:  # runtimes raise their own types, ValueError and RuntimeError
+            text = f"{self.runs_in} cannot run {self.path} on {feed.dtype} {feed.shape}: {self._summary(error)}"
             raise ModelError(text, "export it again", code="E427") from None
         return results[0] if len(results) == 1 else join_tasks(self.metadata.output, results, self.path)
 

@@ -26,7 +26,7 @@ from effxfer.runtime.outputs.predictions import MultiLabelPrediction, Prediction
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.outputs.text_answers import decode, predict_decoded
 from effxfer.runtime.rows import Ragged, Rows, map_batches
-from effxfer.runtime.session import CPU
+from effxfer.runtime.session import CPU, ONNXRUNTIME
 from effxfer.runtime.source import Source, name_of, to_image, to_text
 from effxfer.runtime.text.tokens import Tokens
 from effxfer.runtime.vectors.vectors import Vectors
@@ -49,17 +49,19 @@ class Model:
         providers: ONNX Runtime execution providers in order of preference; missing ones are skipped. The attribute
             `providers` lists those in use.
         options: ONNX Runtime session options to start from; None for the defaults of `session_options`.
+        runtime: `onnxruntime`, or `openvino` on a CPU, without `providers` and `options`.
 
     Raises:
-        ModelError: If the file is absent, damaged, refused by ONNX Runtime, or not written by effxfer, if its tokenizer
-            is absent or that of another model, or if none of the providers is available.
+        ModelError: If the file is absent, damaged, refused by the runtime, or not written by effxfer, if its tokenizer
+            is absent or that of another model, or if the runtime or all of its providers are not installed.
     """
 
     def __init__(
-        self, path: str | Path, *, threads: int = 0, providers: Sequence[str] = CPU, options: Any = None
-    ) -> None:
+        self, path: str | Path, *, threads: int = 0, providers: Sequence[str] = CPU, options: Any = None,
+        runtime: str = ONNXRUNTIME,
+    ) -> None:  # fmt: skip
         self.path = Path(path)
-        self._file = CheckedSession(self.path, threads=threads, providers=providers, options=options)
+        self._file = CheckedSession(self.path, threads=threads, providers=providers, options=options, runtime=runtime)
         self.sealed, self.metadata = self._file.sealed, self._file.metadata
         self._tables = dict[str, NDArray[Any]]()
         self._lowered: NDArray[np.float32] | None = None
@@ -68,6 +70,11 @@ class Model:
     def providers(self) -> tuple[str, ...]:
         """Execution providers that run the file, in order of preference."""
         return tuple(self._file.session.get_providers())
+
+    @property
+    def runs_in(self) -> str:
+        """Name and version of the runtime that runs the file, such as `OpenVINO 2026.4.1`."""
+        return self._file.runs_in
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from effxfer.runtime.few_shot.support import open_classes
 from effxfer.runtime.images.preprocess import ImageError
 from effxfer.runtime.model import BATCH, Model
 from effxfer.runtime.outputs.text_answers import decode, predict_decoded
+from effxfer.runtime.session import ONNXRUNTIME
 from effxfer.runtime.source import Source, to_text
 from effxfer.runtime.text.errors import TextError
 from effxfer.runtime.text_lines import read_texts
@@ -21,7 +22,7 @@ Text = str | Sequence[str]
 def predict_files(
     file: str | Path, images: Sequence[str | Path] = (), *, texts: Sequence[Text] = (),
     text_file: str | Path | None = None, support: str | Path | None = None, classes: str | Path | None = None,
-    top: int = 1, threads: int = 0,
+    top: int = 1, threads: int = 0, runtime: str = ONNXRUNTIME,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Predict files and texts; give rows of plain values, one for each.
 
@@ -35,6 +36,7 @@ def predict_files(
         classes: A `.csv` file of classes, see `read_class_table`: classify into these instead of the model's own.
         top: Classes per example.
         threads: Threads within an operator; 0 for one per physical core.
+        runtime: See `Model`.
 
     Returns:
         Rows of `file`, of `file` and `row`, or of `text` and `other`, with the prediction: `label`, `probability` and
@@ -51,7 +53,7 @@ def predict_files(
         VectorError: If a file of vectors cannot be used.
         ClassTableError: If the file of classes cannot be used.
     """
-    model = Model(file, threads=threads)
+    model = Model(file, threads=threads, runtime=runtime)
     model = open_classes(model, support) if support else model
     model = describe_classes(model, classes) if classes else model
     return list(iter_predictions(model, read_sources(model, images, texts, text_file), top=top))

@@ -12,6 +12,7 @@ from typing import Any
 
 from effxfer.runtime.threads import usable_cores
 
+RUNTIMES = ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 CPU = ("CPUExecutionProvider",)
 # ONNX Runtime's numbers. Below 3 it prints warnings of its own making, such as of initializers that it removed.
 ERRORS, FATAL = 3, 4

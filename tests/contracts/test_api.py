@@ -23,7 +23,7 @@ STAGES = {
     "compact": "max_error images",
     "compete": "seconds backbones candidates epochs lr latency_penalty",
     "continual": "strategy memory controls epochs lr batch",
-    "export": "int8 max_drop max_class_drop opset target with_preprocessing images hf_inputs bundle ort_web",
+    "export": "int8 max_drop max_class_drop opset target with_preprocessing images hf_inputs bundle ort_web runtime",
     "find_ticket": "method sparsity ratio rounds controls epochs lr",
     "finetune": "strategy epochs lr batch seconds size",
     "learning_curve": "labels repeats strategy epochs lr",
@@ -33,11 +33,11 @@ STAGES = {
     "prune_vocabulary": "min_count",
     "qat": "bits epochs lr batch",
     "quantize": "max_drop recipes target calibration",
-    "shrink": "latency_ratio latency_ms max_drop backbones precision epochs lr seconds",
+    "shrink": "latency_ratio latency_ms max_drop backbones precision runtime epochs lr seconds",
     "search_head": "trials seconds workers storage",
 }
 OTHERS = {
-    "Model": "path * threads providers options",
+    "Model": "path * threads providers options runtime",
     "apply_adapter": "adapter base * out data merge device force settings **extra",
     "bench": "models * baseline out threads batch max_seconds max_p50_ratio max_mb compare max_regression seed force "
     "settings **extra",

@@ -51,3 +51,11 @@ def test_what_only_a_bundle_needs_is_refused_without_one(name):
     with pytest.raises(SettingsError, match=f"{name} has no effect without a bundle"):
         build(ExportSettings, {name: "x"}, "export")
     assert getattr(build(ExportSettings, {name: "x", "bundle": True}, "export"), name) == "x"
+
+
+@pytest.mark.parametrize("other", [{"target": "arm64"}, {"hf_inputs": True}, {"with_preprocessing": True}])
+def test_openvino_has_no_target_and_no_other_inputs(other):
+    (name,) = other
+    with pytest.raises(SettingsError, match=f"{name} is for ONNX Runtime alone"):
+        build(ExportSettings, {"runtime": "openvino", **other}, "export")
+    assert build(ExportSettings, {"runtime": "openvino"}, "export").runtime == "openvino"

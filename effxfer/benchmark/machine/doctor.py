@@ -20,8 +20,10 @@ Status = Literal["ok", "warn", "fail"]
 MIN_FREE_GB = 5.0  # chosen: checkpoints, caches and exports of one pipeline
 PROBE_SECONDS = 180.0  # chosen: importing torch takes 2 s, and minutes on a network disk that is cold
 REINSTALL = "pip install --upgrade --force-reinstall torch torchvision"
-PURPOSE = {"table": "Parquet tables", "heic": "HEIC photographs"} | dict.fromkeys(
-    ("executorch", "litert", "openvino"), "Another runtime in `bench`"
+PURPOSE = (
+    {"table": "Parquet tables", "heic": "HEIC photographs"}
+    | dict.fromkeys(("executorch", "litert"), "Another runtime in `bench`")
+    | {"openvino": "Files for OpenVINO"}
 )
 DEVELOPERS = "dev"
 LISTED = ("torch", "timm", "onnx", "onnxruntime", "optuna")

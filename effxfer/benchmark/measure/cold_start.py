@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from effxfer.errors import ModelFileError, ResourceError
 from effxfer.process import children
 from effxfer.process.timing_lock import exclusive_timing
+from effxfer.runtime.session import ONNXRUNTIME
 
-CHILD = Path(__file__).with_name("cold_start_child.py")
+CHILD = Path(__file__).with_name("model_child.py")
+NO_RUNTIMES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class ColdStart:
 
     Attributes:
         total_ms: Time from the start of the process to the output.
-        import_ms: Time to load Python, numpy and ONNX Runtime, the same for every model.
+        import_ms: Time to load Python, numpy and the runtime, the same for every model in it.
         load_ms: Time to open the session.
         first_ms: Time of the first call.
     """
@@ -39,7 +41,7 @@ class ColdStart:
 @exclusive_timing()
 def measure_cold_start(
     models: Mapping[str, Path], feeds: Mapping[str, Mapping[str, NDArray[Any]]], *, threads: int = 1, runs: int = 3,
-    seconds: float = 120.0,
+    seconds: float = 120.0, runtimes: Mapping[str, str] = NO_RUNTIMES,
 ) -> dict[str, list[ColdStart]]:  # fmt: skip
     """Start every model in new processes, the models in turns.
 
@@ -49,6 +51,7 @@ def measure_cold_start(
         threads: Threads within an operator.
         runs: Processes per model; 0 measures nothing.
         seconds: Time limit, after which a process is stopped.
+        runtimes: What runs the models, by name; ONNX Runtime where none is named.
 
     Returns:
         By name, one entry per process; empty for 0 runs.
@@ -61,13 +64,16 @@ def measure_cold_start(
     # In turns: a cache that warms up favours no model.
     for _ in range(runs):
         for name, file in models.items():
-            starts[name].append(_time_start(file, feeds[name], threads, seconds))
+            runtime = runtimes.get(name, ONNXRUNTIME)
+            starts[name].append(_time_start(file, feeds[name], threads, seconds, runtime))
     return starts
 
 
-def _time_start(file: Path, feed: Mapping[str, NDArray[Any]], threads: int, seconds: float) -> ColdStart:
+def _time_start(
+    file: Path, feed: Mapping[str, NDArray[Any]], threads: int, seconds: float, runtime: str
+) -> ColdStart:  # fmt: skip
     shapes = {name: [list(value.shape), str(value.dtype)] for name, value in feed.items()}
-    request = json.dumps({"file": str(file), "feed": shapes, "threads": threads})
+    request = json.dumps({"file": str(file), "feed": shapes, "threads": threads, "runtime": runtime})
     begun = time.monotonic_ns()
     try:
         process = children.run(CHILD, request, seconds=seconds)

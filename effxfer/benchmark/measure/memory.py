@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError, ResourceError
 from effxfer.process import children
+from effxfer.runtime.session import ONNXRUNTIME
 
-CHILD = Path(__file__).with_name("memory_child.py")
+CHILD = Path(__file__).with_name("model_child.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class Memory:
     """Resident memory of a process that only runs one model, in MB (10^6 bytes).
 
     Attributes:
-        peak_mb: Peak, including the interpreter, numpy and ONNX Runtime.
+        peak_mb: Peak, including the interpreter, numpy and the runtime.
         idle_mb: Peak before the model was opened.
     """
 
@@ -34,8 +35,9 @@ class Memory:
 
 
 def measure_memory(
-    file: Path, feed: Mapping[str, NDArray[Any]], *, threads: int = 1, runs: int = 5, seconds: float = 120.0
-) -> Memory | None:
+    file: Path, feed: Mapping[str, NDArray[Any]], *, threads: int = 1, runs: int = 5, seconds: float = 120.0,
+    runtime: str = ONNXRUNTIME,
+) -> Memory | None:  # fmt: skip
     """Run a model in a new process, and read the peak memory of the process.
 
     Args:
@@ -44,6 +46,7 @@ def measure_memory(
         threads: Threads within an operator.
         runs: Calls; the arena has its final size after the first few.
         seconds: Time limit, after which the process is stopped.
+        runtime: What runs the model, see `effxfer.runtime.model.Model`.
 
     Returns:
         The memory, or None if the system does not report the peak of a process.
@@ -53,7 +56,7 @@ def measure_memory(
         ResourceError: If it ran longer than `seconds` or was killed, for instance for lack of memory.
     """
     shapes = {name: [list(value.shape), str(value.dtype)] for name, value in feed.items()}
-    request = json.dumps({"file": str(file), "feed": shapes, "threads": threads, "runs": runs})
+    request = json.dumps({"file": str(file), "feed": shapes, "threads": threads, "runs": runs, "runtime": runtime})
     try:
         process = children.run(CHILD, request, seconds=seconds)
     except subprocess.TimeoutExpired:

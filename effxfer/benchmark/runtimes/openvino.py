@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from effxfer.runtime.openvino.openvino_session import compile_model
+
 if TYPE_CHECKING:
     from effxfer.benchmark.protocol.latency import Factory
 
@@ -22,12 +24,7 @@ def runner(file: Path, feed: Mapping[str, NDArray[Any]], threads: int) -> "Facto
         feed: Arrays by input name.
         threads: Threads of one request.
     """
-    import openvino
-
-    core = openvino.Core()
-    # f32: OpenVINO takes bfloat16 by itself where the CPU has it, which would compare other numbers.
-    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    compiled, values = core.compile_model(core.read_model(file), "CPU", hints), dict(feed)
+    compiled, values = compile_model(file, threads), dict(feed)
 
     def open_model() -> Callable[[], object]:
         request = compiled.create_infer_request()

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.benchmark.protocol.runners import open_session
+from effxfer.benchmark.protocol.runners import onnx_runner, open_session
 from effxfer.benchmark.runtimes import executorch, litert, openvino
+from effxfer.runtime.session import ONNXRUNTIME, OPENVINO
 
 if TYPE_CHECKING:
     import torch
 
     from effxfer.benchmark.protocol.latency import Factory
 
+NO_RUNTIMES: Mapping[str, str] = {}
 Feed = Mapping[str, NDArray[Any]]
+ORT_TITLE = "ONNX Runtime"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,15 @@ RUNTIMES = {
 }
 
 
+def runner_in(runtime: str) -> "Callable[[Path, Feed, int], Factory]":
+    """Return what builds a runner from an ONNX file, a feed and a number of threads.
+
+    Args:
+        runtime: See `effxfer.runtime.model.Model`.
+    """
+    return openvino.runner if runtime == OPENVINO else onnx_runner
+
+
 def runtime_runners(
     models: Mapping[str, Path],
     feeds: Mapping[str, Feed],
@@ -66,6 +78,7 @@ def runtime_runners(
     *,
     runtimes: Collection[str],
     threads: int,
+    exported_for: Mapping[str, str] = NO_RUNTIMES,
 ) -> "tuple[dict[str, Factory], list[str]]":
     """Build runners of every model in every requested runtime that is installed and able to run it.
 
@@ -75,12 +88,14 @@ def runtime_runners(
         nets: Torch modules, by the name of the model that is the same network.
         runtimes: Keys of `RUNTIMES`.
         threads: Threads of each runner.
+        exported_for: Runtimes that models were exported for, by name; they are not timed in these again.
 
     Returns:
         Runners by `MODEL in RUNTIME`; and notes on omitted runtimes, and on the difference of each runner's outputs
         from ONNX Runtime's.
     """
-    runners: dict[str, Factory] = {}
+    foreign = [name for name in models if exported_for.get(name, ONNXRUNTIME) != ONNXRUNTIME]
+    runners = {f"{name} in {ORT_TITLE}": onnx_runner(models[name], feeds[name], threads) for name in foreign}
     notes, absent = [], []
     for key in sorted(runtimes):
         runtime = RUNTIMES[key]
@@ -88,6 +103,8 @@ def runtime_runners(
             absent.append(f"{runtime.title} (pip install 'effxfer[{runtime.extra}]')")
             continue
         for name in nets if runtime.converts else models:
+            if exported_for.get(name) == key:
+                continue
             source = nets[name]() if runtime.converts else models[name]
             title = f"{name} in {runtime.title}"
             try:

@@ -67,7 +67,12 @@ def write_bundle(
         "labels.txt": "\n".join(map(one_line, metadata.labels)) + "\n",
         "model.json": to_json_text(model_json(origin.title, metadata, models)),
         "example.py": render(
-            "example.py.txt", model=models[0], kind=metadata.input.kind, answer=metadata.output.kind, fields=fields
+            "example.py.txt",
+            runtime=origin.runtime,
+            model=models[0],
+            kind=metadata.input.kind,
+            answer=metadata.output.kind,
+            fields=fields,
         ),
         "README.md": card(metadata, models, origin, accuracy, speed, page),
     }

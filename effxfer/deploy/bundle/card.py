@@ -13,11 +13,13 @@ from effxfer.report import Report, Table, cell
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.model_file.metadata import Metadata
 from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.runtime.openvino.openvino_session import openvino_version
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.multi_label import MultiLabel
 from effxfer.runtime.outputs.registry import METRICS
 from effxfer.runtime.outputs.regression import Regression
 from effxfer.runtime.outputs.span import Span
+from effxfer.runtime.session import ONNXRUNTIME, OPENVINO, ort_version
 from effxfer.runtime.softmax import sigmoid
 
 KIND_DECISIONS = {"multi": "of its own", "single": "the largest of the output", "value": "as it is"}
@@ -40,6 +42,7 @@ class Origin:
         backbone_license: License of its weights.
         data: Name of the data.
         data_license: License of the data.
+        runtime: What runs the models, see `effxfer.runtime.model.Model`.
     """
 
     title: str
@@ -47,6 +50,7 @@ class Origin:
     backbone_license: str = UNKNOWN
     data: str
     data_license: str = UNKNOWN
+    runtime: str = ONNXRUNTIME
 
 
 def card(
@@ -64,10 +68,11 @@ def card(
     """
     input, output = metadata.input, metadata.output
     outputs = output.outputs if isinstance(output, TaskOutputs) else {}
+    runs_in = openvino_version() if origin.runtime == OPENVINO else ort_version()
     tasks = [(name, each.kind, each.width, _first_names(each)) for name, each in outputs.items()]
     return render(
-        "card.md", **asdict(origin), models=models, labels=output.classes, tasks=tasks, kind=input.kind,
-        answer=output.kind,
+        "card.md", **asdict(origin), runs_in=runs_in, models=models, labels=output.classes, tasks=tasks,
+        kind=input.kind, answer=output.kind,
         task=TASKS.get(output.kind, TASKS[input.kind]), metric=accuracy.metric, key=metadata.key,
         version=__version__, page=page, input=input, shown=_first_names(output), decisions=_decisions(output, metadata),
         short=short_side(input) if isinstance(input, Preprocess) else 0, accuracy=_accuracies(accuracy),

@@ -11,6 +11,7 @@ from effxfer.deploy.export.logits import distance, open_model, torch_logits
 from effxfer.errors import ModelFileError
 from effxfer.report import Measurement, Report
 from effxfer.runtime.inputs import Input
+from effxfer.runtime.session import ONNXRUNTIME
 
 SIZE_IMAGES = 8  # chosen: the second size is about shapes, which one image shows as well
 
@@ -45,8 +46,9 @@ def compare_sizes(
     input: Input,
     sizes: Sequence[tuple[int, int]],
     threads: int,
+    runtime: str = ONNXRUNTIME,
 ) -> Report:
-    """Compare a file with its network on images `(N, S, S, 3)` of other sizes.
+    """Compare a file, in a runtime, with its network on images `(N, S, S, 3)` of other sizes.
 
     Returns:
         `parity/sizeHxW`: largest absolute difference of a logit.
@@ -56,13 +58,13 @@ def compare_sizes(
     """
     from PIL import Image
 
-    rows, model = [], open_model(file, threads)
+    rows, model = [], open_model(file, threads, runtime=runtime)
     for height, width in sizes:
         images = np.stack([np.asarray(Image.fromarray(image).resize((width, height))) for image in pixels])
         expected = torch_logits(module, images, input)
         try:
             got = model.logits(images)
-        except Exception as error:  # ONNX Runtime raises its own types
+        except Exception as error:  # runtimes raise their own types
             problem = f"{file.name} does not take images of {height} x {width}, which the network takes"
             raise ModelFileError(problem, "leave out dynamic_size", code="E426") from error
         name = f"parity/size{height}x{width}"

@@ -1,4 +1,4 @@
-"""Run exported files in ONNX Runtime, and networks in torch, on the same decoded examples."""
+"""Run exported files in ONNX Runtime or OpenVINO, and networks in torch, on the same decoded examples."""
 
 from pathlib import Path
 from typing import Any
@@ -12,64 +12,77 @@ from effxfer.errors import ModelFileError
 from effxfer.runtime import session
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.model import BATCH, Model, ModelError
+from effxfer.runtime.openvino.openvino_session import OpenVinoSession
 from effxfer.runtime.rows import Ragged, Rows, map_batches
-from effxfer.runtime.session import session_options
+from effxfer.runtime.session import ONNXRUNTIME, OPENVINO, session_options
 
 # ONNX Runtime then takes kernels of unsigned weights, whose sums do not saturate without VNNI.
 EXACT = {"session.x64quantprecision": "1"}
 
 
-def open_model(file: Path, threads: int = 0, *, exact: bool = False) -> Model:
+def open_model(file: Path, threads: int = 0, *, exact: bool = False, runtime: str = ONNXRUNTIME) -> Model:
     """Open an exported file with `effxfer.runtime.Model`.
 
     Args:
         file: The model.
-        threads: Threads of ONNX Runtime; 0 is one per core.
-        exact: Whether x86 without VNNI adds 8-bit products without loss, like all other CPUs; slower.
+        threads: Threads of the runtime; 0 is one per core.
+        exact: Whether x86 without VNNI adds 8-bit products without loss, like all other CPUs; slower. In ONNX
+            Runtime only.
+        runtime: See `Model`.
 
     Raises:
         ModelFileError: If `Model` refuses it.
     """
-    options = session_options(entries=EXACT if exact else {})
+    options = session_options(entries=EXACT) if exact else None
     try:
-        return Model(file, threads=threads, options=options)
+        return Model(file, threads=threads, options=options, runtime=runtime)
     except ModelError as error:
         raise ModelFileError(error.problem, error.hint, code=error.code) from None
 
 
 def onnx_outputs(
-    file: Path, inputs: NDArray[Any], *, batch: int = BATCH, threads: int = 0, exact: bool = False
-) -> NDArray[Any]:
+    file: Path, inputs: NDArray[Any], *, batch: int = BATCH, threads: int = 0, exact: bool = False,
+    runtime: str = ONNXRUNTIME,
+) -> NDArray[Any]:  # fmt: skip
     """Run any ONNX file on arrays for its first input.
 
     Args:
         file: The model, whoever wrote it.
         inputs: `(N, ...)` of the type and shape that the file takes, N at least 1.
         batch: Rows per call.
-        threads: Threads of ONNX Runtime; 0 is one per core.
+        threads: Threads of the runtime; 0 is one per core.
         exact: See `open_model`.
+        runtime: See `Model`.
 
     Returns:
         The first output, `(N, ...)`.
 
     Raises:
-        ModelFileError: If ONNX Runtime refuses the file (E424) or cannot run it on such arrays (E427).
+        ModelFileError: If the runtime refuses the file (E424) or cannot run it on such arrays (E427).
     """
-    options = session_options(threads=threads, entries=EXACT if exact else {})
-    try:
-        opened = session.open_session(file, options)
-    except Exception as error:  # ONNX Runtime raises its own types
-        raise ModelFileError(f"ONNX Runtime refuses {file}: {session.error_summary(error)}", code="E424") from error
+    opened = _open_any(file, threads, exact, runtime)
     name, starts = opened.get_inputs()[0].name, range(0, len(inputs), batch)
     try:
         return np.concatenate([opened.run(None, {name: inputs[i : i + batch]})[0] for i in starts])
-    except Exception as error:  # ONNX Runtime raises its own types, ValueError and RuntimeError
+    except Exception as error:  # runtimes raise their own types, ValueError and RuntimeError
         text = f"{file.name} cannot run on {inputs.dtype} {inputs.shape}: {session.error_summary(error)}"
         raise ModelFileError(text, "pass arrays of the type and shape that the file takes", code="E427") from error
 
 
+def _open_any(file: Path, threads: int, exact: bool, runtime: str) -> Any:
+    """Open a file that anybody wrote."""
+    try:
+        if runtime == OPENVINO:
+            return OpenVinoSession(file, file.read_bytes(), threads)
+        return session.open_session(file, session_options(threads=threads, entries=EXACT if exact else {}))
+    except ModelError as error:
+        raise ModelFileError(error.problem, error.hint, code=error.code) from None
+    except Exception as error:  # ONNX Runtime raises its own types
+        raise ModelFileError(f"ONNX Runtime refuses {file}: {session.error_summary(error)}", code="E424") from error
+
+
 def onnx_logits(
-    file: Path, rows: Rows, *, batch: int = BATCH, threads: int = 0, exact: bool = False
+    file: Path, rows: Rows, *, batch: int = BATCH, threads: int = 0, exact: bool = False, runtime: str = ONNXRUNTIME
 ) -> NDArray[np.float32]:
     """Run an exported file over examples.
 
@@ -78,15 +91,19 @@ def onnx_logits(
         rows: uint8 `(N, S, S, 3)`, `Ragged` ids, or vectors `(N, D)` for a file of vectors, which the file's own input
             makes its feed; other arrays are the feed itself, `(N, ...)`, of a file that anybody wrote.
         batch: Examples per call; texts of like length are run together.
-        threads: Threads of ONNX Runtime; 0 is one per core.
+        threads: Threads of the runtime; 0 is one per core.
         exact: See `open_model`.
+        runtime: See `Model`.
 
     Returns:
         float32 `(N, C)`.
     """
     if not is_decoded(rows, file):
-        return onnx_outputs(file, np.asarray(rows), batch=batch, threads=threads, exact=exact)
-    return open_model(file, threads, exact=exact).logits(rows, batch=batch)
+        return onnx_outputs(file, np.asarray(rows), batch=batch, threads=threads, exact=exact, runtime=runtime)
+    try:
+        return open_model(file, threads, exact=exact, runtime=runtime).logits(rows, batch=batch)
+    except ModelError as error:
+        raise ModelFileError(error.problem, error.hint, code=error.code) from None
 
 
 def is_decoded(rows: Any, file: Path) -> bool:

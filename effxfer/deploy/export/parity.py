@@ -1,4 +1,4 @@
-"""Check an exported file against torch: ONNX Runtime on the real validation split."""
+"""Check an exported file against torch: the file in its runtime, on the real validation split."""
 
 import math
 from collections.abc import Sequence
@@ -15,13 +15,14 @@ from effxfer.deploy.settings import TOLERANCE
 from effxfer.errors import GateError, ModelFileError
 from effxfer.report import Measurement, Report
 from effxfer.runtime.inputs import Input
-from effxfer.runtime.model import Model
+from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.multi_task.worst_task import main_scores
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.positions import PositionLabels, count_texts, restrict_outputs
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.rows import Ragged, Rows
+from effxfer.runtime.session import ONNXRUNTIME
 
 # 1, 2: a fixed batch; 7: something that divides it; 32: kernels for larger batches.
 BATCHES = (1, 2, 7, 32)
@@ -36,8 +37,9 @@ def parity(
     batches: Sequence[int] = BATCHES,
     *,
     threads: int = 0,
+    runtime: str = ONNXRUNTIME,
 ) -> Report:
-    """Compare ONNX Runtime with torch, example by example, at several batch sizes; for texts also at several lengths.
+    """Compare a file with torch, example by example, at several batch sizes; for texts also at several lengths.
 
     Args:
         file: The exported file.
@@ -45,13 +47,14 @@ def parity(
         rows: uint8 `(N, S, S, 3)` or `Ragged` ids, N at least 1; repeated where a batch is larger than N.
         input: The module's.
         batches: Batch sizes.
-        threads: Threads of ONNX Runtime; 0 is one per core.
+        threads: Threads of the runtime; 0 is one per core.
+        runtime: See `Model`.
 
     Returns:
         `parity/batchB`: largest absolute difference of a logit (NaN if either side gave NaN), n examples; of texts
         `parity/lengthL`, and `parity/alone`: the file's largest difference between texts by themselves and in a batch.
     """
-    model = open_model(file, threads)
+    model = open_model(file, threads, runtime=runtime)
     if isinstance(rows, Ragged):
         samples: dict[str, Rows] = {**text_samples(rows, batches, input.size)}
     else:
@@ -92,6 +95,7 @@ def check(
     batches: Sequence[int] = BATCHES,
     sizes: Sequence[tuple[int, int]] = (),
     threads: int = 0,
+    runtime: str = ONNXRUNTIME,
 ) -> Report:
     """Accept an exported file, or rename it and raise.
 
@@ -107,7 +111,8 @@ def check(
         expected: The module's outputs `(N, C)` on this split, if they are known; otherwise they are computed.
         batches: Batch sizes to compare.
         sizes: Other heights and widths to compare at, of a file whose sides are free.
-        threads: Threads of ONNX Runtime; 0 is one per core.
+        threads: Threads of the runtime; 0 is one per core.
+        runtime: What runs the file, see `Model`.
 
     Returns:
         `parity/batchB`, `parity/lengthL`, `parity/sizeHxW` and `parity/split`: largest absolute difference of a logit,
@@ -120,13 +125,16 @@ def check(
         ModelFileError: If the file cannot be opened at all; it is renamed too.
     """
     try:
-        report = parity(file, module, rows, input, batches, threads=threads)
+        report = parity(file, module, rows, input, batches, threads=threads, runtime=runtime)
         if sizes:
-            report += compare_sizes(file, module, np.asarray(rows[:SIZE_IMAGES]), input, sizes, threads)
-        got = onnx_logits(file, rows, threads=threads)
+            report += compare_sizes(file, module, np.asarray(rows[:SIZE_IMAGES]), input, sizes, threads, runtime)
+        got = onnx_logits(file, rows, threads=threads, runtime=runtime)
     except ModelFileError:
         reject(file)
         raise
+    except ModelError as error:  # opened, but does not run
+        reject(file)
+        raise ModelFileError(error.problem, error.hint, code=error.code) from None
     expected = torch_logits(module, rows, input) if expected is None else expected
     report += _split_rows(expected, got, labels, output, input.unit)
     faults = [*_nan(got, input.unit), *_parity_faults(report, tolerance), *drop_faults(report, max_drop, output)]

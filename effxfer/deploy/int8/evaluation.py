@@ -14,11 +14,13 @@ from effxfer.deploy.export.logits import onnx_logits
 from effxfer.deploy.export.parity import agreement
 from effxfer.deploy.int8.recipes import RECIPES
 from effxfer.deploy.int8.static import Feeds
+from effxfer.errors import ModelFileError
 from effxfer.runtime.multi_task.worst_task import worst_drop
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.positions import count_texts, select_texts
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL, SingleLabel
 from effxfer.runtime.rows import Rows
+from effxfer.runtime.session import ONNXRUNTIME
 
 FP32 = "fp32"
 # Chosen: where 2 % of the decisions change, a drop is known to 1.7 points (95 %); that is enough to reject.
@@ -80,23 +82,27 @@ class CandidateTimer:
 
     Attributes:
         examples: The rows that one call takes a typical one of.
-        threads: Threads of ONNX Runtime.
+        threads: Threads of the runtime.
+        runtime: What runs the files, see `Model`.
         compare: Times runners; None is `effxfer.benchmark.protocol.latency.compare`.
     """
 
     examples: Feeds
     threads: int
     compare: Callable[..., Sequence[Any]] | None
+    runtime: str = ONNXRUNTIME
 
     def __call__(
         self, dense: CandidateResult, candidates: Collection[CandidateResult], seconds: float
     ) -> dict[str, Any]:
         """Time candidates for about `seconds` in all; return timings by name."""
         from effxfer.benchmark.protocol import latency
+        from effxfer.benchmark.runtimes.registry import runner_in
 
         # One example: the latency of a device that gets one at a time.
         feed = self.examples.typical()
-        runners = {t.name: latency.onnx_runner(t.file, feed, self.threads) for t in (dense, *candidates)}
+        runner = runner_in(self.runtime)
+        runners = {t.name: runner(t.file, feed, self.threads) for t in (dense, *candidates)}
         compare = self.compare or latency.compare
         timings = compare(runners, baseline=FP32, threads=self.threads, max_seconds=seconds)
         return {timing.name: timing for timing in timings}
@@ -108,11 +114,12 @@ class Evaluator:
     def __init__(
         self, fp32: Path, rows: Rows, labels: Labels, max_drop: float, threads: int,
         exact: bool = False, output: Output = SINGLE_LABEL, unit: str = "images", max_class_drop: float | None = None,
+        runtime: str = ONNXRUNTIME,
     ) -> None:  # fmt: skip
         self.max_class_drop = max_class_drop
-        self.exact, self.output, self.unit = exact, output, unit
+        self.exact, self.output, self.unit, self.runtime = exact, output, unit, runtime
         self.rows, self.labels, self.max_drop, self.threads = rows, labels, max_drop, threads
-        self.logits = onnx_logits(fp32, rows, threads=threads)
+        self.logits = onnx_logits(fp32, rows, threads=threads, runtime=runtime)
         score = output.score(self.logits, labels).value
         self.dense = CandidateResult(
             name=FP32, file=fp32, score=score, drop=0.0, agreement=100.0, n=count_texts(labels)
@@ -123,7 +130,10 @@ class Evaluator:
         if candidate.verdict:
             return candidate
         sample = select_texts(self.labels, SCREEN)
-        candidate, deviation = self._evaluate(candidate, sample)
+        try:
+            candidate, deviation = self._evaluate(candidate, sample)
+        except ModelFileError as error:  # a runtime may lack an operator of one recipe
+            return replace(candidate, verdict=f"failed: {error.problem}")
         # 95 %: only what chance cannot explain is rejected early.
         slack = 2 * deviation
         if candidate.drop is not None and candidate.drop - slack > self.max_drop:
@@ -156,7 +166,9 @@ class Evaluator:
     def _evaluate(self, candidate: CandidateResult, chosen: NDArray[np.int_]) -> tuple[CandidateResult, float]:
         """Return the candidate with its results, and the standard deviation of its drop."""
         labels = self.labels[chosen]
-        got = onnx_logits(candidate.file, self.rows[chosen], threads=self.threads, exact=self.exact)
+        got = onnx_logits(
+            candidate.file, self.rows[chosen], threads=self.threads, exact=self.exact, runtime=self.runtime
+        )
         # Outputs per position have those of the longest chosen text.
         dense = self.logits[chosen][:, : got.shape[1]]
         score, drop = self.output.score(got, labels).value, worst_drop(self.output, dense, got, labels)

@@ -27,6 +27,7 @@ from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.rows import Rows
+from effxfer.runtime.session import ONNXRUNTIME
 from effxfer.runtime.threads import usable_cores
 
 Compare = Callable[..., Sequence[Any]]
@@ -51,6 +52,7 @@ def quantize(
     compare: Compare | None = None,
     target: Target = ANY,
     max_class_drop: float | None = None,
+    runtime: str = ONNXRUNTIME,
 ) -> tuple[Path | None, Report]:
     """Try int8 recipes on an exported float file and keep the fastest that is good enough.
 
@@ -71,13 +73,14 @@ def quantize(
         float_layers: See `ExportSettings`.
         float_operators: See `ExportSettings`.
         images: Examples to calibrate on.
-        threads: Threads of ONNX Runtime; 0 is one per core.
+        threads: Threads of the runtime; 0 is one per core.
         latency_seconds: Time for all recipes together.
         seed: Random seed of the choice of calibration images.
         compare: Times runners; None is `effxfer.benchmark.protocol.latency.compare`.
         target: CPUs that the file is for. Recipes without kernels there are left out, candidates that would saturate
             there are refused, and if they are not like this one, accuracy alone decides among the fastest kinds.
         max_class_drop: Points that int8 may lose in any class of single labels; None for no limit.
+        runtime: What runs and times the files, see `effxfer.runtime.model.Model`.
 
     Returns:
         `out`, or None if no recipe was both faster and good enough; and a report with a table of what was tried.
@@ -87,12 +90,14 @@ def quantize(
     """
     policy = TargetPolicy(target)
     examples = feeds_of(fp32, rows)
-    evaluator = Evaluator(fp32, rows, labels, max_drop, threads, policy.exact, output, examples.unit, max_class_drop)
+    evaluator = Evaluator(
+        fp32, rows, labels, max_drop, threads, policy.exact, output, examples.unit, max_class_drop, runtime
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL}{os.getpid()}-int8-", dir=out.parent) as folder:
         builder = CandidateBuilder(fp32, Path(folder), feeds_of(fp32, calibration).subset(images, seed), policy)
         builder.keep_in_float(float_layers, float_operators)
-        clock = CandidateTimer(examples=examples, threads=threads, compare=compare)
+        clock = CandidateTimer(examples=examples, threads=threads, compare=compare, runtime=runtime)
         requested = builder.suitable_recipes(recipes)
         # Screened before they are timed: an inaccurate recipe would take time from the others.
         candidates = [evaluator.screen(candidate) for candidate in builder.candidates(policy.recipes(requested))]

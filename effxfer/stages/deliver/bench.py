@@ -14,9 +14,11 @@ from effxfer.benchmark.untrusted.vet import is_untrusted, note_unverified
 from effxfer.errors import ModelFileError
 from effxfer.pareto import AS_FAST
 from effxfer.report import Report, Table, score_column
+from effxfer.runtime.session import ONNXRUNTIME
 from effxfer.runtime.threads import usable_cores
 from effxfer.settings import build
 from effxfer.stages.deliver.decisions import class_counts
+from effxfer.stages.settings.base import require_runtime
 from effxfer.stages.settings.common import FILES, SHIP, Bench
 
 CLASS_DROP = "largest class drop, points"
@@ -45,7 +47,8 @@ def bench(exports: Mapping[str, Artifact], settings: Bench) -> Report:
     # The side of images; a file of texts says by itself how long they are.
     size = first.manifest.preprocess["size"] if first.manifest.preprocess.get("kind", "image") == "image" else None
     nets = {f"{name} fp32": artifact.net for name, artifact in exports.items()}
-    measured = measure(files, settings, torch_dense=first.net, nets=nets, size=size)
+    exported_for = own_runtimes(exports)
+    measured = measure(files, settings, exported_for, torch_dense=first.net, nets=nets, size=size)
     summary = summarize(exports, measured)
     chosen = choose(summary, settings.max_drop, settings.max_class_drop)
     enforce(measured, [chosen], max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
@@ -65,24 +68,46 @@ def bench_files(files: Mapping[str, Path], settings: Bench) -> Report:
     """
     onnx_files = files_of(files)
     untrusted = [file for file in onnx_files.values() if is_untrusted(file)]
-    measured = _measure_in_sandbox(onnx_files, untrusted, settings) if untrusted else measure(onnx_files, settings)
+    exported_for = own_runtimes({name: Artifact.load(path) for name, path in files.items() if path.is_dir()})
+    if untrusted:
+        measured = _measure_in_sandbox(onnx_files, untrusted, settings, exported_for)
+    else:
+        measured = measure(onnx_files, settings, exported_for)
     # A single file is its own baseline, and is held to the limits itself.
     names = [name for name in onnx_files if name != next(iter(onnx_files))] or list(onnx_files)
     enforce(measured, names, max_p50_ratio=settings.max_p50_ratio, max_mb=settings.max_mb)
     return measured + Report(notes=note_unverified(onnx_files.values()))
 
 
-def _measure_in_sandbox(files: Mapping[str, Path], untrusted: Sequence[Path], settings: Bench) -> Report:
+def _measure_in_sandbox(
+    files: Mapping[str, Path], untrusted: Sequence[Path], settings: Bench, exported_for: Mapping[str, str]
+) -> Report:
     """Measure all files in one sandboxed process, in turns, because some of them are of unknown origin."""
     sweeps = len(settings.sweep_threads or (1,)) * len(settings.sweep_batches or (1,))
-    job = {"files": {name: str(file) for name, file in files.items()}, "settings": settings.plain()}
+    plain_files = {name: str(file) for name, file in files.items()}
+    job = {"files": plain_files, "settings": settings.plain(), "exported_for": exported_for}
     # 4 times: cold starts, memory and conversions are not in `max_seconds`. A hung file only has to end some time.
     return Report.from_json(call_in_sandbox(PLAIN, untrusted, job, seconds=4 * settings.max_seconds * (1 + sweeps)))
 
 
-def plain_measure(files: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
+def plain_measure(
+    files: Mapping[str, str], settings: Mapping[str, Any], exported_for: Mapping[str, str]
+) -> dict[str, Any]:
     """Measure in this process; arguments and result are plain values."""
-    return measure({name: Path(file) for name, file in files.items()}, build(Bench, settings, "bench")).to_json()
+    paths = {name: Path(file) for name, file in files.items()}
+    return measure(paths, build(Bench, settings, "bench"), exported_for).to_json()
+
+
+def own_runtimes(exports: Mapping[str, Artifact]) -> dict[str, str]:
+    """Return the runtime that each file was exported for, by the file's name.
+
+    Raises:
+        ResourceError: If it is not installed.
+    """
+    runtimes = {name: artifact.manifest.settings.get("runtime", ONNXRUNTIME) for name, artifact in exports.items()}
+    for runtime in runtimes.values():
+        require_runtime(runtime)
+    return {file: runtimes[file.rpartition(" ")[0]] for file in model_files(exports)}
 
 
 def files_of(named: Mapping[str, Path]) -> dict[str, Path]:
@@ -100,30 +125,32 @@ def files_of(named: Mapping[str, Path]) -> dict[str, Path]:
     return files
 
 
-def measure(files: Mapping[str, Path], settings: Bench, **arguments: Any) -> Report:
+def measure(files: Mapping[str, Path], settings: Bench, exported_for: Mapping[str, str], **arguments: Any) -> Report:
     """Time files in turns, and sweep over threads and batch sizes if the settings name several.
 
     Args:
         files: ONNX files by name; the first one is the baseline.
         settings: Settings of the measurement.
+        exported_for: What files were exported for, see `bench_models`.
         arguments: Additional arguments of `bench_models`.
     """
     threads, baseline = settings.threads or usable_cores(), next(iter(files))
     measured = bench_models(
         files, baseline=baseline, runtimes=settings.runtimes, threads=threads, batch=settings.batch,
         precision=settings.precision, max_seconds=settings.max_seconds, cold=settings.cold, seed=settings.seed,
-        **arguments,
+        own_runtimes=exported_for, **arguments,
     )  # fmt: skip
     measured += time_long_texts(
         files, baseline=baseline, threads=threads, batch=settings.batch, precision=settings.precision,
         # Beside the time of the median: long texts show how the models scale, which needs fewer rounds.
-        max_seconds=settings.max_seconds / 3, seed=settings.seed,
+        max_seconds=settings.max_seconds / 3, seed=settings.seed, own_runtimes=exported_for,
     )  # fmt: skip
     if settings.sweep_threads or settings.sweep_batches:
         measured += sweep(
             files, baseline=baseline, threads=settings.sweep_threads or (threads,),
             batches=settings.sweep_batches or (settings.batch,), size=arguments.get("size"),
             precision=settings.precision, max_seconds=settings.max_seconds, seed=settings.seed,
+            own_runtimes=exported_for,
         )  # fmt: skip
     return measured
 

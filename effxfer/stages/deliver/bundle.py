@@ -71,11 +71,12 @@ def bundle(
         # Texts are timed at the median length, which the file states.
         size=None if isinstance(net.input, Tokens) else net.input.size,
         max_seconds=settings.latency_seconds, min_seconds=0.0, cold=1, seed=settings.seed,
+        own_runtimes={file.name: settings.runtime for file in files},
     )  # fmt: skip
     backbone = str(net.backbone.get("source", UNKNOWN)).partition("@")[0]
     origin = Origin(
         title=f"{task.name} {TITLES[task.output.kind]}", backbone=backbone, backbone_license=settings.backbone_license,
-        data=task.name, data_license=settings.data_license,
+        data=task.name, data_license=settings.data_license, runtime=settings.runtime,
     )  # fmt: skip
     page = check_page(net.input, task, libraries)
     write_bundle(folder, files, origin=origin, accuracy=accuracy, speed=speed, page=page)

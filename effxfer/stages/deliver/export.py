@@ -34,11 +34,14 @@ from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.deploy.settings import ExportSettings
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.files import digest
+from effxfer.net.heads.compare import Compare
+from effxfer.net.heads.prototypes import Prototypes
 from effxfer.net.net import Net
 from effxfer.net.text.text_tower import FOLDER as TEXT_FOLDER
 from effxfer.net.text.text_tower import TextTower
 from effxfer.report import Measurement, Report
 from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.runtime.openvino.openvino_session import openvino_version
 from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.deliver.bundle import BUNDLE, bundle, find_libraries
@@ -98,7 +101,8 @@ def export(
             folder / BUNDLE, files, net=net, task=task, accuracy=report, settings=settings, libraries=libraries
         )  # fmt: skip
     left_out = (f"auxiliary tasks left out of the file: {', '.join(auxiliary)}",) if auxiliary else ()
-    return net, report + zeros(net) + Report(notes=left_out)
+    runtime = (f"runtime: {openvino_version()}",) if settings.runtime == "openvino" else ()
+    return net, report + zeros(net) + Report(notes=(*runtime, *left_out))
 
 
 def write_files(net: Net, task: Task, settings: ExportSettings, folder: Path, device: Device) -> Report:
@@ -124,7 +128,7 @@ def write_files(net: Net, task: Task, settings: ExportSettings, folder: Path, de
     gate = check(
         fp32, net, task.val.rows, task.val.labels, net.input,
         output=net.output, max_drop=settings.max_drop, tolerance=settings.tolerance, sizes=sizes,
-        threads=settings.threads,
+        threads=settings.threads, runtime=settings.runtime,
     )  # fmt: skip
     report = proof + add_suffix(
         accuracy_report(net, task, replace(device, torch=next(net.parameters()).device)), "torch"
@@ -171,6 +175,9 @@ def _require_fitting(net: Net, settings: ExportSettings) -> None:
     if isinstance(net.output, TaskOutputs) and settings.hf_inputs:
         text = f"hf_inputs is for a file of one task, this one answers {len(net.output.names)}"
         raise SettingsError(text, "leave it out, or name all tasks but one as options.auxiliary of finetune")
+    if settings.runtime == "openvino" and (net.text is not None or isinstance(net.head, Compare | Prototypes)):
+        text = "OpenVINO takes no classes at run time, as the file of this network does"
+        raise SettingsError(text, "set runtime = 'onnxruntime'")
     if settings.dynamic_size:
         require_images(net.input, "dynamic_size")
     if settings.hf_inputs:
@@ -186,7 +193,7 @@ def try_int8(fp32: Path, out: Path, task: Task, settings: ExportSettings) -> Rep
             float_layers=settings.float_layers, max_class_drop=settings.max_class_drop,
             float_operators=settings.float_operators, images=settings.calibration,
             threads=settings.threads, latency_seconds=settings.latency_seconds,
-            seed=settings.seed, target=resolve_target(settings.target),
+            seed=settings.seed, target=resolve_target(settings.target), runtime=settings.runtime,
         )  # fmt: skip
     # float32 is a result by itself: that int8 cannot be had is a note.
     except ModelFileError as error:
@@ -207,7 +214,7 @@ def finish(
     if violation := describe_excess(load(file), settings.opset):
         text = f"{file.name} is not of the operator set asked for: {violation}"
         raise ModelFileError(text, "export with a newer opset, or without int8", code="E431")
-    model = open_model(file, settings.threads, exact=exact)
+    model = open_model(file, settings.threads, exact=exact, runtime=settings.runtime)
     report = add_suffix(check_prototypes(model, net, task.val.rows, settings.tolerance), precision)
     if precision == "fp32":
         report += add_suffix(check_class_embeddings(model, net, task.val.rows, settings.tolerance), precision)
@@ -232,7 +239,7 @@ def measure_file(
     exact = precision == "int8" and TargetPolicy(resolve_target(settings.target)).exact
     rows = list[Measurement]()
     for name, split in task.reported_splits.items():
-        raw = onnx_logits(file, split.rows, threads=settings.threads, exact=exact)
+        raw = onnx_logits(file, split.rows, threads=settings.threads, exact=exact, runtime=settings.runtime)
         rows += score_rows(task.output, raw, split.labels, f"{name}/{precision}", task.input.unit)
         if split is task.val:
             logits[precision] = raw

@@ -24,8 +24,14 @@ FORMER_DEFAULTS = {"search": {"metric": "accuracy"}}
 ADDED: dict[str, dict[str, Any]] = {
     "compete": {"validator": "source"},
     "bench": {"max_class_drop": None},
-    "export": {"hf_inputs": False, "images": True, "max_class_drop": None, "tokenizers_web": None},
-    "shrink": {"if_none": "fail", "int8_drop": None},
+    "export": {
+        "hf_inputs": False,
+        "images": True,
+        "max_class_drop": None,
+        "runtime": "onnxruntime",
+        "tokenizers_web": None,
+    },
+    "shrink": {"if_none": "fail", "int8_drop": None, "runtime": "onnxruntime"},
     "transfer_report": {"max_drop": None},
 }
 

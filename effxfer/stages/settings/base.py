@@ -1,10 +1,12 @@
 """Base classes of the stages' settings, with the properties that the stage runner reads; no heavy imports."""
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
+from effxfer.errors import missing_package
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import Settings
 from effxfer.train.settings import FitSettings, Teacher
@@ -15,6 +17,16 @@ Target = Literal["", "domain", "new classes"]
 # Strategies of tasks in time, without loading torch; a test compares them with `STRATEGIES`.
 CONTINUAL = ("der", "ewc", "gdumb", "icarl", "lwf", "nearest_mean", "replay", "si")
 LEAST_TIME = 10  # a stage after slow stages keeps at least its own time divided by this
+
+
+def require_runtime(runtime: str) -> None:
+    """Refuse a runtime of exported files that is not installed.
+
+    Raises:
+        ResourceError: If it is OpenVINO, and that is not installed.
+    """
+    if runtime == "openvino" and not find_spec("openvino"):
+        raise missing_package("openvino", "openvino", "files for OpenVINO")
 
 
 def _backbone(value: object) -> object:

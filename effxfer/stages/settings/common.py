@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from effxfer.deploy.settings import ExportSettings
 from effxfer.search.space import SearchSettings
-from effxfer.stages.settings.base import Backbone, DistilledSettings, Seed, StageSettings
+from effxfer.stages.settings.base import Backbone, DistilledSettings, Seed, StageSettings, require_runtime
 
 TICKET, ADAPTER = "ticket.safetensors", "adapter.safetensors"
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
@@ -95,12 +95,20 @@ class Export(ExportSettings, StageSettings):
 
     several_tasks: ClassVar[bool] = True
 
+    def check_resources(self) -> None:
+        """Check that the runtime of the files is installed.
+
+        Raises:
+            ResourceError: If it is not.
+        """
+        require_runtime(self.runtime)
+
 
 class Bench(StageSettings):
     """Benchmark exported models against each other on this machine.
 
     Attributes:
-        threads: Threads of ONNX Runtime and torch; 0 is one per core.
+        threads: Threads of runtimes and torch; 0 is one per core.
         batch: Images per call.
         sweep_threads: Additional numbers of threads to time every model with; empty for `threads` only.
         sweep_batches: Additional batch sizes to time every model with.

@@ -4,7 +4,8 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from effxfer.stages.settings.base import Backbone, DistilledSettings
+from effxfer.deploy.settings import FileRuntime
+from effxfer.stages.settings.base import Backbone, DistilledSettings, require_runtime
 from effxfer.train.settings import FitSettings, Teacher
 
 Precision = Literal["auto", "float32", "int8"]
@@ -39,7 +40,9 @@ class Shrink(DistilledSettings):
         exclude: Shell patterns of the input network's layers that keep their outputs and blocks.
         round_to: Uniform pruning rounds channel counts to multiples of this.
         eta: Reduction factor of successive halving: one candidate in `eta` advances, and trains `eta` times as long.
-        threads: Threads of ONNX Runtime for the latency; 0 is one per core.
+        threads: Threads of the runtime for the latency; 0 is one per core.
+        runtime: What runs the files on the device, as for `export`: candidates are timed and scored in it, and it
+            decides whether int8 ships.
         timing_seconds: Time limit of one measurement of a candidate in turns with the input network.
         calibration: Training images on which the int8 file's activation ranges are measured.
         teacher: Distillation from the input network, shared by all candidates: `logits` (short form: a number),
@@ -66,6 +69,7 @@ class Shrink(DistilledSettings):
     eta: int = Field(default=3, ge=2, le=10)
     # As `bench`: a target is reached by the clock that the result is compared with.
     threads: int = Field(default=1, ge=0)
+    runtime: FileRuntime = "onnxruntime"
     # Chosen: a candidate's size is measured up to six times; a target counts as met within 5 %.
     timing_seconds: float = Field(default=8.0, gt=0)
     # As `export`.
@@ -75,6 +79,14 @@ class Shrink(DistilledSettings):
     # 9 with `eta` of 3: rounds of 1, 3 and 9 epochs for ten candidates.
     fit: FitSettings = FitSettings(epochs=9)
     seconds: float | None = Field(default=None, gt=0)
+
+    def check_resources(self) -> None:
+        """Check that the runtime of the files is installed.
+
+        Raises:
+            ResourceError: If it is not.
+        """
+        require_runtime(self.runtime)
 
     @model_validator(mode="after")
     def _one_target(self) -> "Shrink":

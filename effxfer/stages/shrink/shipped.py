@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.benchmark.protocol.latency import compare, onnx_runner
+from effxfer.benchmark.protocol.latency import compare
 from effxfer.benchmark.protocol.runners import feed_for
+from effxfer.benchmark.runtimes.registry import runner_in
 from effxfer.data.task import Task
 from effxfer.deploy.cpu.targets import ANY, host_target
 from effxfer.deploy.export.logits import onnx_logits
@@ -50,7 +51,7 @@ class Shipping:
 
     @property
     def threads(self) -> int:
-        """Threads of ONNX Runtime."""
+        """Threads of the runtime."""
         return self.settings.threads or usable_cores()
 
     def write(self, net: Net, folder: Path, name: str, rows: NDArray[np.uint8] | None = None) -> Path:
@@ -93,7 +94,7 @@ class Shipping:
             return predict(net, task.val.rows, net.input, device).numpy()
         with scratch_folder() as folder:
             file = self.write(net, folder, "scored", task.train.rows)
-            return onnx_logits(file, task.val.rows, threads=self.threads)
+            return onnx_logits(file, task.val.rows, threads=self.threads, runtime=self.settings.runtime)
 
 
 def fast_recipe(builder: CandidateBuilder) -> str:
@@ -116,9 +117,8 @@ def shipping_clock(dense: Net, settings: Shrink) -> Iterator[Clock]:
         def time(net: Net, shipping: Shipping) -> PairedTiming:
             with scratch_folder() as scratch:
                 files: dict[str, Any] = {DENSE: base, "candidate": shipping.write(net, scratch, "timed")}
-                runners = {
-                    n: onnx_runner(f, feed_for(f, seed=settings.seed), shipping.threads) for n, f in files.items()
-                }
+                runner = runner_in(settings.runtime)
+                runners = {n: runner(f, feed_for(f, seed=settings.seed), shipping.threads) for n, f in files.items()}
                 first, timed = compare(
                     runners, baseline=DENSE, threads=shipping.threads, precision=PRECISION,
                     min_seconds=min(MIN_SECONDS, settings.timing_seconds), max_seconds=settings.timing_seconds,

@@ -15,6 +15,7 @@ from effxfer.deploy.int8.search import is_slower, quantize
 from effxfer.deploy.int8.target_policy import TargetPolicy
 from effxfer.errors import ModelFileError
 from effxfer.runtime.images.preprocess import normalize
+from tests.runtimes import require_openvino
 from tests.tiny_net import CLASSES, PREPROCESS, images, tiny_net
 
 
@@ -233,3 +234,32 @@ def test_a_file_that_anybody_wrote_is_quantized_on_arrays(tmp_path):
 def test_a_file_is_slower_only_beyond_the_noise(ratio, low, high, slower):
     fastest = SimpleNamespace(ratio=0.5, ratio_low=0.48, ratio_high=0.52)
     assert is_slower(SimpleNamespace(ratio=ratio, ratio_low=low, ratio_high=high), fastest) == slower
+
+
+def test_openvino_measures_and_times_its_own_answers(run, pixels, labels, tmp_path, monkeypatch):
+    require_openvino()
+    from effxfer.benchmark.runtimes import openvino
+
+    compiled, original = [], openvino.compile_model
+    monkeypatch.setattr(openvino, "compile_model", lambda f, t: compiled.append(f.stem) or original(f, t))
+    file, report = run(runtime="openvino", recipes=["u8s8-7bit"], compare=timings(u8s8_7bit=0.5))
+    assert compiled == ["fp32" if name == FP32 else name for name in compiled]
+    assert "u8s8-7bit" in compiled
+    answers = onnx_logits(file, pixels, runtime="openvino")
+    assert report["accuracy/int8"].value == pytest.approx(100 * float((answers.argmax(1) == labels).mean()))
+
+
+def test_a_recipe_that_the_runtime_cannot_run_is_refused_alone(run, monkeypatch):
+    from effxfer.deploy.int8 import evaluation
+
+    original = evaluation.onnx_logits
+
+    def stumble(file, *args, **more):
+        if file.stem == "u8s8":
+            raise ModelFileError("no kernel")
+        return original(file, *args, **more)
+
+    monkeypatch.setattr(evaluation, "onnx_logits", stumble)
+    _, report = run(recipes=["u8s8", "u8s8-7bit"], compare=timings(u8s8_7bit=0.5))
+    assert verdicts(report)["u8s8"] == "failed: no kernel"
+    assert verdicts(report)["u8s8-7bit"] == "kept"

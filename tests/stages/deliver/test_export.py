@@ -1,3 +1,5 @@
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,11 +15,13 @@ from effxfer.deploy.export.parity import REJECTED
 from effxfer.errors import DataError, GateError, ResourceError
 from effxfer.runtime.model import Model
 from effxfer.stages.deliver import export as stage
-from effxfer.stages.deliver.bench import model_files, summarize
+from effxfer.stages.deliver.bench import model_files, own_runtimes, summarize
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
+from effxfer.stages.settings import base
 from effxfer.stages.settings.common import FILES
 from tests import tiny
+from tests.runtimes import require_openvino
 
 
 def test_the_file_answers_like_the_network(exported, dense, data, tmp_path):
@@ -240,3 +244,24 @@ def test_without_the_files_of_the_page_nothing_is_exported(dense, data, tmp_path
     with pytest.raises(ResourceError, match="is no onnxruntime-web"):
         tiny.stage("export", dense, tmp_path / "out", data, int8=False, bundle=True, ort_web=str(tmp_path))
     assert not (tmp_path / "out").exists()
+
+
+def test_files_for_openvino_are_checked_and_benched_in_it(dense, exported, data, tmp_path, monkeypatch):
+    require_openvino()
+    written = exported.path / "model.onnx"
+    monkeypatch.setattr(stage, "export_onnx", lambda _module, file, **_: Path(shutil.copy(written, file)))
+    in_openvino = tiny.stage("export", dense, tmp_path / "out", data, int8=False, runtime="openvino")
+    report = in_openvino.manifest.report
+    assert any(note.startswith("runtime: OpenVINO 2") for note in report.notes)
+    assert in_openvino.manifest.settings["runtime"] == "openvino"
+    assert in_openvino.manifest.versions["openvino"]
+    assert report["accuracy/val/fp32"].value == report["accuracy/val/torch"].value
+    assert own_runtimes({"o": in_openvino}) == {"o fp32": "openvino"}
+    with pytest.raises(GateError, match="a logit differs"):
+        tiny.stage("export", dense, tmp_path / "no", data, int8=False, runtime="openvino", tolerance=1e-12)
+
+
+def test_an_absent_openvino_is_named_before_any_work(dense, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "find_spec", lambda name: None)
+    with pytest.raises(ResourceError, match="files for OpenVINO need the package openvino"):
+        tiny.stage("export", dense, tmp_path / "out", data, runtime="openvino")

@@ -1,0 +1,1 @@
+"""Exported files in OpenVINO, Intel's runtime; needs the package `openvino`, and no onnxruntime."""
