@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 HOUSE = Path(__file__).parents[1]
 DIGITS = '{"source": "digits", "max_per_class": 3, "val_fraction": 0.1}'
@@ -37,3 +39,23 @@ def printed(name, *words):
 def test_prints_its_table(name, words, told):
     text = printed(name, "--data", DIGITS, "--size", "16", *words)
     assert not [word for word in told if word not in text]
+
+
+@pytest.mark.slow
+def test_peers_prints_one_table_of_all_files(tmp_path):
+    photos(tmp_path / "photos")
+    words = ["--size", "32", "--epochs", "1", "--recovery", "1", "--latency-ratio", "0.7"]
+    text = printed("peers", "--data", str(tmp_path / "photos"), "--backbone", "resnet20-cifar10", *words)
+    rows = ["plain loop", "plain loop, int8 static", "torch-pruning uniform", "torch-pruning global", "effxfer shrink"]
+    assert not [name for name in rows if f"\n{name} " not in text]
+    assert "torch-pruning  1." in text
+
+
+def photos(root):
+    """Write photographs of two colours as two classes."""
+    rng = np.random.default_rng(0)
+    for label, colour in (("red", (200, 40, 40)), ("blue", (40, 40, 200))):
+        (root / label).mkdir(parents=True)
+        for number in range(30):
+            pixels = np.clip(rng.normal(colour, 30, (40, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / label / f"{number}.png")
