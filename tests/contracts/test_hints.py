@@ -4,7 +4,6 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
@@ -19,8 +18,9 @@ from effxfer.stages import STAGES
 from effxfer.stages.settings.common import Rank
 from effxfer.toml import read_toml
 from effxfer.transfer import STRATEGIES
+from tests.package_source import FILES, complaints, tree
+from tests.package_source import PACKAGE as ROOT
 
-ROOT = Path(__file__).parents[2] / "effxfer"
 GROUP = get_command(app)
 OTHERS = ("pip ", "npm ", "apt")  # commands that are not ours
 THEIRS = {"--silent", "--ignore-scripts", "--pack-destination"}  # npm's, in a list of words
@@ -42,7 +42,7 @@ ROOTS = {
 SPEAKS_FLAGS = ("cli", "runtime", "__main__.py")
 LIBRARY = [
     file
-    for file in sorted(ROOT.rglob("*.py"))
+    for file in FILES
     if file.relative_to(ROOT).parts[0] not in SPEAKS_FLAGS and str(file.relative_to(ROOT)) not in NOTES
 ]
 
@@ -135,16 +135,15 @@ def _of_command(words: list[str]) -> list[str]:
     return [f"{' '.join(words)}: {flag}" for flag in used if flag not in flags(found)]
 
 
-@pytest.mark.parametrize("file", sorted(ROOT.rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))
-def test_what_a_message_tells_to_do_can_be_done(file):
-    found = [(line, wrong) for line, text in texts(ast.parse(file.read_text())) for wrong in mistakes(text)]
-    assert found == []
+def test_what_a_message_tells_to_do_can_be_done():
+    assert complaints(lambda file: [(line, bad) for line, text in texts(tree(file)) for bad in mistakes(text)]) == {}
 
 
-@pytest.mark.parametrize("file", LIBRARY, ids=lambda file: str(file.relative_to(ROOT)))
-def test_the_library_names_settings_and_the_command_line_flags(file):
-    found = [(line, flag) for line, text in texts(ast.parse(file.read_text())) for flag in own_flags(text)]
-    assert found == []
+def test_the_library_names_settings_and_the_command_line_flags():
+    used = complaints(
+        lambda file: [(line, flag) for line, text in texts(tree(file)) for flag in own_flags(text)], LIBRARY
+    )
+    assert used == {}
 
 
 def test_settings_are_shown_as_flags_that_are_there():

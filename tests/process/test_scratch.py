@@ -11,8 +11,8 @@ import pytest
 
 from effxfer.errors import ResourceError
 from effxfer.process import scratch
-from effxfer.process.children import PACKAGE
 from effxfer.process.scratch import lock_folder, scratch_folder
+from tests.package_source import complaints, tree
 
 OWN = {
     "scratch.py",
@@ -84,10 +84,11 @@ def test_a_folder_of_locks_is_shared_and_ones_own(place):
         lock_folder("a")
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_no_other_file_makes_temporary_ones(file):
-    if file.name not in OWN:
-        nodes = ast.walk(ast.parse(file.read_text()))
-        imports = [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-        named = [line for line in imports if "tempfile" in line and line != "from tempfile import TemporaryFile"]
-        assert named == [], "a TemporaryFile has no name and ends with its process; others need a sweep"
+def test_no_other_file_makes_temporary_ones():
+    """A TemporaryFile has no name and ends with its process; others need a sweep."""
+    assert {Path(name).name for name in complaints(temporary_ones)} <= OWN
+
+
+def temporary_ones(file):
+    imports = [ast.unparse(node) for node in ast.walk(tree(file)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [line for line in imports if "tempfile" in line and line != "from tempfile import TemporaryFile"]
