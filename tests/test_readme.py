@@ -179,7 +179,7 @@ class Understood(Exception):  # noqa: N818
 
 @pytest.mark.parametrize("page", [README, *GUIDES.values()], ids=lambda page: page.stem)
 def test_its_commands_are_understood(page, monkeypatch):
-    """Words and settings of each command are checked, and nothing is opened; the tours run them, some in slow tests."""
+    """Words and settings of each command are checked, and nothing is opened; the slow tours run them."""
 
     def stop(_job):
         raise Understood
@@ -201,13 +201,8 @@ def test_its_commands_are_understood(page, monkeypatch):
             assert isinstance(done.exception, Understood), f"{command}: {done.output}"
 
 
-# From images to a bundle, by way of nearly every stage; the others take as long, and differ by a stage or two.
-QUICK_TOURS = ("commands",)
-
-
-@pytest.mark.parametrize(
-    "tour", [pytest.param(name, marks=() if name in QUICK_TOURS else pytest.mark.slow) for name in TOURS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("tour", TOURS)
 def test_its_commands_run(tour, place, monkeypatch):
     three = load_digits().images[3] * 15.9
     Image.fromarray(three.astype("uint8")).save("three.png")
@@ -252,6 +247,7 @@ def test_python_calls_functions_with_arguments_that_exist(page):
             signature(getattr(effxfer, name[1])).bind(*call.args, **{word.arg: word.value for word in call.keywords})
 
 
+@pytest.mark.slow
 def test_the_python_of_the_guide_runs(place):
     blocks = re.findall(r"^```python\n(.*?)^```", GUIDES["python"].read_text(), flags=re.MULTILINE | re.DOTALL)
     names = {}
