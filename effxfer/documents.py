@@ -100,6 +100,12 @@ class SetHead(Edit):
 Sizes = dict[Name, dict[Name, int | float | Annotated[list[int], Field(max_length=64)]]]
 EDITS: dict[str, type[Edit]] = {
     "add_bias": _edit("add_bias", layers=Names),
+    "cross_stitch": _edit(
+        "cross_stitch",
+        tasks=Annotated[int, Field(ge=2, le=64)],
+        stages=Names,
+        start=Annotated[float, Field(ge=0, le=1)],
+    ),
     "cut": _edit("cut", gone=Names),
     "densify": _edit("densify", weights=Names),
     "grey": _edit("grey"),

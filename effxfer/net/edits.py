@@ -16,9 +16,10 @@ from effxfer.net.adapters.ssf import ssf
 from effxfer.net.early_exit import exit_early
 from effxfer.net.heads.build import build_head
 from effxfer.net.heads.label_words import label_words_head
-from effxfer.net.heads.mmoe import build_mmoe
-from effxfer.net.heads.multi_head import MultiHead, build_multi_head
+from effxfer.net.heads.multi_head import MultiHead
 from effxfer.net.heads.spec import HeadSpec
+from effxfer.net.heads.task_heads import build_task_heads
+from effxfer.net.multi_task.cross_stitch import cross_stitch
 from effxfer.net.net import KEEP, Edit, Net
 from effxfer.net.removed_block import RemovedBlock
 from effxfer.net.text.masked_head import set_masked_head
@@ -32,6 +33,7 @@ from effxfer.settings import build
 
 BODY = "body."
 HEAD_EDITS = ("grow_head", "keep_tasks", "set_head", "set_masked_head", "set_output")
+TASK_PARTS = ("gates", "heads", "pool/tasks")  # of a head: lists with an entry for each task
 LARGE = 2**20  # no layer of a backbone gives more features
 Sizes = dict[str, dict[str, Any]]
 
@@ -62,11 +64,7 @@ def set_head(
     tasks = read_output(output) if output else None
     if isinstance(tasks, TaskOutputs):
         widths = [each.width for each in tasks.outputs.values()]
-        if head.kind == "mmoe":
-            total = features if isinstance(features, int) else sum(features)
-            net.head = build_mmoe(head.experts, head.expert_width, total, widths)
-        else:
-            net.head = build_multi_head(head, features, widths)
+        net.head = build_task_heads(head, features, widths)
     elif head.kind == "label_words":
         net.head = label_words_head(net, len(classes))
     else:
@@ -127,20 +125,20 @@ def keep_tasks(net: Net, *, tasks: Sequence[str]) -> None:
         raise ModelFileError(f"an edit keeps the tasks {', '.join(tasks)}, which the network lacks", code="E404")
     numbers = [number for number, name in enumerate(output.names) if name in tasks]
     net.head = head.select(numbers)
-    # Masks of a ticket are called by the path of their weight; experts serve every task.
-    for mask in [name for name, _ in net.named_buffers(recurse=False) if name.startswith(KEEP + "head/")]:
-        if not mask.startswith(KEEP + "head/experts/"):
-            _move_mask(net, mask, numbers)
+    # Masks of a ticket are called by the path of their weight; other parts serve every task.
+    for part in [f"{KEEP}head/{part}/" for part in TASK_PARTS]:
+        for mask in [name for name, _ in net.named_buffers(recurse=False) if name.startswith(part)]:
+            _move_mask(net, mask, part, numbers)
     net.output = output.select(tasks)
 
 
-def _move_mask(net: Net, mask: str, numbers: Sequence[int]) -> None:
+def _move_mask(net: Net, mask: str, part: str, numbers: Sequence[int]) -> None:
     keep = getattr(net, mask)
     delattr(net, mask)
-    _, part, number, leaf = mask.removeprefix(KEEP).split("/", 3)
+    number, leaf = mask.removeprefix(part).split("/", 1)
     if int(number) in numbers:
-        inside = f"{part}/{numbers.index(int(number))}/" if isinstance(net.head, MultiHead) else ""
-        net.register_buffer(f"{KEEP}head/{inside}{leaf}", keep)
+        inside = f"{part}{numbers.index(int(number))}/" if isinstance(net.head, MultiHead) else f"{KEEP}head/"
+        net.register_buffer(inside + leaf, keep)
 
 
 def sparsify(net: Net, *, weights: Sequence[str]) -> None:
@@ -351,6 +349,7 @@ def _owner(net: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 EDITS: dict[str, Callable[..., None]] = {
     "add_bias": add_bias,
+    "cross_stitch": cross_stitch,
     "cut": exit_early,
     "densify": densify,
     "grey": grey,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from effxfer.errors import SettingsError
 from effxfer.net.backbones.outputs import tensor_of
 from effxfer.net.hooks import as_evaluated, hooks
 
@@ -76,14 +77,48 @@ def stage_ends(body: nn.Module, example: Tensor) -> list[str]:
         body: Any.
         example: Images `(B, 3, S, S)`, where the body is.
     """
+    if present := _listed_ends(body):
+        return present
+    # The last stage is `out`.
+    return _measured_ends(body, example)[:-1]
+
+
+def stage_maps(net: "Net") -> list[str]:
+    """Name the first and the last block of each stage of the body in turn, shallowest first, for heads that read maps.
+
+    Raises:
+        SettingsError: If the body has fewer than two stages whose ends are maps `(B, D, h, w)`.
+    """
+    example = example_input(net)
+    ends = [] if net.input.kind == "text" else _listed_ends(net.body) or _measured_ends(net.body, example)
+    with as_evaluated(net), torch.no_grad():
+        outputs = net.outputs(example, ends)
+    ends = [name for name in ends if outputs[name].dim() == 4]
+    if len(ends) < 2:
+        text = f"the backbone {net.backbone['source']} has {len(ends)} stages of maps, two or more are needed"
+        raise SettingsError(text, "take a convolutional one, such as timm:resnet18, or options.sharing=hard")
+    return [name for end in ends for name in (_first_block(net.body, end), end)]
+
+
+def _first_block(body: nn.Module, stage: str) -> str:
+    """Return the first block of a stage that consists of several; else the stage."""
+    module = body.get_submodule(stage)
+    return f"{stage}.0" if isinstance(module, nn.Sequential) and len(module) > 1 else stage
+
+
+def _listed_ends(body: nn.Module) -> list[str]:
+    """Return the ends of stages that a body of timm lists, without the first, the shallowest."""
     modules = dict(body.named_modules())
     info = getattr(body, "feature_info", None)
     entries = info if isinstance(info, list) else getattr(info, "info", [])
-    # Without the first, the shallowest.
     listed = [str(entry["module"]) for entry in entries][1:]
     present = [name for name in listed if name in modules]
-    if present and (present == listed or getattr(body, "exits_early", False)):
-        return present
+    return present if present == listed or getattr(body, "exits_early", False) else []
+
+
+def _measured_ends(body: nn.Module, example: Tensor) -> list[str]:
+    """Return the last submodule of each resolution, without the first, which is the stem's."""
+    modules = dict(body.named_modules())
     sides: dict[int, str] = {}
 
     def note(name: str) -> Any:
@@ -98,5 +133,4 @@ def stage_ends(body: nn.Module, example: Tensor) -> list[str]:
     handles = [m.register_forward_hook(note(n)) for n, m in shallow.items() if not isinstance(m, nn.BatchNorm2d)]
     with as_evaluated(body), hooks(handles):
         body(example)
-    # Without the stem; the last stage is `out`.
-    return list(sides.values())[1:-1]
+    return list(sides.values())[1:]

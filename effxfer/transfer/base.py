@@ -106,6 +106,9 @@ class Strategy(Settings):
         """Return the input that a network must have, before examples are loaded for it; refuse an unsuitable one."""
         return net.input
 
+    def shape_body(self, net: Net, task: Task) -> None:
+        """Change the architecture of the body before the network gets a head; mostly nothing."""
+
     def start_head(self, net: Net, before: nn.Module, task: Task) -> None:
         """Set the weights of a new head; `before` is the head that it replaced."""
 

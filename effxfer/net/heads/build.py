@@ -17,7 +17,7 @@ from effxfer.errors import SettingsError
 from effxfer.net.heads.compare import Compare
 from effxfer.net.heads.pools import Pool
 from effxfer.net.heads.prototypes import Prototypes
-from effxfer.net.heads.spec import HeadSpec
+from effxfer.net.heads.spec import OF_TASKS, HeadSpec
 from effxfer.net.heads.standardize import TINY, Standardize
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "hardswish": nn.Hardswish, "relu": nn.ReLU}
@@ -44,8 +44,10 @@ def build_head(spec: HeadSpec, features: int | Sequence[int], classes: int, embe
     """
     if spec.kind == "label_words":
         raise SettingsError("a head of label words is made of a network's head", "use the strategy `prompt`")
-    if spec.kind == "mmoe":
-        raise SettingsError("a mixture of experts serves several tasks, this is one", "leave out options.sharing")
+    if spec.kind in OF_TASKS:
+        raise SettingsError(
+            f"a head of kind {spec.kind} serves several tasks, this is one", "leave out options.sharing"
+        )
     if spec.kind == "compare":
         return Compare(spec.form, features if isinstance(features, int) else sum(features), classes, embeddings)
     channels = [features] if isinstance(features, int) else list(features)

@@ -38,6 +38,29 @@ class MultiHead(nn.Module):
         return torch.cat(self.answers(x), 1)
 
 
+class SplitHead(MultiHead):
+    """Heads that read features of their own: an equal part of them for each task.
+
+    Attributes:
+        places: Which of the parts each head reads.
+        parts: How many there are.
+    """
+
+    def __init__(self, heads: Sequence[nn.Module], places: Sequence[int] = (), parts: int = 0) -> None:
+        super().__init__(heads)
+        self.places, self.parts = tuple(places or range(len(heads))), parts or len(heads)
+
+    def answers(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map the features of all parts side by side to the outputs `(B, c)` of each task."""
+        each = x.chunk(self.parts, 1)
+        return tuple(head(each[place]) for head, place in zip(self.heads, self.places, strict=True))
+
+    def select(self, numbers: Sequence[int]) -> nn.Module:
+        """Return the head of some tasks; also a single one has to know its part."""
+        places = [self.places[number] for number in numbers]
+        return SplitHead([self.heads[number] for number in numbers], places, self.parts)
+
+
 def build_multi_head(spec: HeadSpec, features: int | Sequence[int], widths: Sequence[int]) -> MultiHead:
     """Build an untrained head of this kind for each task.
 

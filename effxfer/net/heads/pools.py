@@ -158,7 +158,11 @@ POOLS: dict[str, type[MeanPool | GemPool | AttentionPool | BilinearPool]] = {
 }
 
 
-class Pool(nn.Module):
+class MapReader(nn.Module):
+    """A part of a head that makes the head's input of unaveraged layers."""
+
+
+class Pool(MapReader):
     """The part of a head that pools unaveraged layers.
 
     Args:
@@ -203,10 +207,10 @@ class Pool(nn.Module):
         return torch.cat([scale for scale, _ in affines]), torch.cat([shift for _, shift in affines])
 
 
-def pool_of(head: nn.Module) -> Pool | None:
-    """Return the part of a head that pools unaveraged layers; None if it takes concatenated averages."""
+def pool_of(head: nn.Module) -> MapReader | None:
+    """Return the part of a head that takes unaveraged layers; None if it takes concatenated averages."""
     head_pool = getattr(head, "pool", None)
-    return head_pool if isinstance(head_pool, Pool) else None
+    return head_pool if isinstance(head_pool, MapReader) else None
 
 
 def absorb_affine_(layer: Any, mean: Tensor, deviation: Tensor) -> None:

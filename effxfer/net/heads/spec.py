@@ -9,9 +9,10 @@ from effxfer.settings import Settings
 Metric = Literal["euclidean", "cosine"]
 Distance = Literal["euclidean", "cosine", "relation"]
 Transform = Literal["none", "l2", "cl2n"]
-Kind = Literal["linear", "cosine", "mlp", "prototypes", "compare", "label_words", "mmoe"]
+Kind = Literal["linear", "cosine", "mlp", "prototypes", "compare", "label_words", "mmoe", "mtan", "split"]
 Form = Literal["product", "cosine", "reconstruction", "direct", "indirect"]
 Pooling = Literal["mean", "gem", "attention", "bilinear"]
+OF_TASKS = ("mmoe", "mtan", "split")  # serve several tasks, and have a form of their own
 ONLY: dict[tuple[str, str], tuple[str, ...]] = {
     ("kind", "cosine"): ("scale", "learn_scale"),
     ("kind", "mlp"): ("width", "depth", "activation", "norm", "bottleneck"),
@@ -34,7 +35,8 @@ class HeadSpec(Settings):
     Attributes:
         kind: `linear`; `cosine` (the angle between feature and class weight, times a scale); `mlp`; `prototypes`;
             `compare`, with a row of numbers for each class that is given and not learnt; `label_words`, which reads the
-            place of a prompt's mask and suits texts alone; `mmoe`, experts that several tasks share.
+            place of a prompt's mask and suits texts alone; `mmoe`, experts that several tasks share; `mtan`, masks of
+            each task over the maps of the body's stages; `split`, a part of the features for each task.
         dropout: Share of inputs (`mlp`: of each hidden layer's outputs) zeroed in training; 0 is none.
         standardize: Subtract a stored mean from each feature and divide by a stored deviation first;
             a fresh head stores 0 and 1.
@@ -118,8 +120,8 @@ class HeadSpec(Settings):
             raise ValueError(f"a {kind} head has no {' or '.join(idle)}")
         if self.kind in ("prototypes", "label_words") and (self.dropout or self.standardize or self.pools):
             raise ValueError(f"a {self.kind} head has a transform of its own: no dropout, standardize, pool or join")
-        if self.kind == "mmoe" and (self.dropout or self.standardize or self.pools):
-            raise ValueError("a mixture of experts has no dropout, standardize, pool or join")
+        if self.kind in OF_TASKS and (self.dropout or self.standardize or self.pools):
+            raise ValueError(f"a head of kind {self.kind} has no dropout, standardize, pool or join")
         if self.kind == "compare" and (self.dropout or self.standardize or self.pools):
             raise ValueError("a compare head standardises by itself: no dropout, standardize, pool or join")
         return self

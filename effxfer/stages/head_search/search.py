@@ -13,7 +13,6 @@ from effxfer.data.checks.enough import require_folds
 from effxfer.data.task import Task
 from effxfer.deploy.export.text_samples import typical_lengths
 from effxfer.errors import SettingsError, did_you_mean
-from effxfer.net.early_exit import check_exit, find_modules_after
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
@@ -28,7 +27,7 @@ from effxfer.stages.head_search.features import FeaturePlan, compute_features, d
 from effxfer.stages.head_search.head_latency import HeadLatencyMeter
 from effxfer.stages.settings.common import Search
 from effxfer.stages.train.finetune import accuracy_report
-from effxfer.stages.train.head import answers_task, choose_thresholds, head_columns
+from effxfer.stages.train.head import answers_task, choose_thresholds, end_body, head_columns
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 from effxfer.train.state import Work
@@ -116,10 +115,7 @@ def replace_head(net: Net, plan: FeaturePlan, result: SearchResult, task: Task) 
     features = channels if result.spec.pools else sum(channels)
     apply_edit(net, "set_head", spec=result.spec.plain(), features=features, **head_columns(task), taps=taps)
     net.head.load_state_dict(result.state)
-    end = deepest_layer(net, taps)
-    removed = find_modules_after(net, end)
-    if check_exit(net, end, removed):
-        apply_edit(net, "cut", gone=removed)
+    end_body(net, deepest_layer(net, taps))
 
 
 def _time_report(settings: Search, seconds: float) -> Report:

@@ -75,6 +75,8 @@ def adapt(
         tasks, seed = align_tasks(net, tasks), task_seed(net, settings.seed)
     prior = overlap_note(net, tasks[-1]) if strategy.needs_class_embeddings else Report()
     head, memory = net.head, net.memory
+    initial = deepcopy(net) if strategy.head() else net
+    strategy.shape_body(net, tasks[-1])
     grows = strategy.continual and net.memory is not None
     head_is_new = grow_head(net, tasks[-1], seed) if grows else new_head(net, tasks[-1], seed, strategy.head())
     prior += dropped_memory_note(net, memory)
@@ -92,7 +94,7 @@ def adapt(
     compares = controlled and compares_domains(strategy, tasks[-1])
     control = SourceOnly(net, tasks, strategy, settings, device, work) if compares else None
     # The control takes as long.
-    task_controls = TaskControls(net, tasks, strategy, settings, device, work, controlled=controlled)
+    task_controls = TaskControls(net, initial, tasks, strategy, settings, device, work, controlled=controlled)
     seconds = _seconds_for_one(settings.seconds, control, task_controls)
     reports = list[Report]()
     history = train(

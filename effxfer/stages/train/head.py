@@ -10,10 +10,11 @@ from effxfer.data.continual.memory import Memory
 from effxfer.data.labels.tasks import select_tasks
 from effxfer.data.task import Task
 from effxfer.errors import DataError
+from effxfer.net.early_exit import check_exit, find_modules_after
 from effxfer.net.edits import apply_edit
 from effxfer.net.heads.compare import Compare
 from effxfer.net.net import Net
-from effxfer.net.taps import tap_widths
+from effxfer.net.taps import stage_maps, tap_widths
 from effxfer.report import Report
 from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.multi_label import MultiLabel
@@ -40,15 +41,30 @@ def new_head(net: Net, task: Task, seed: int, spec: Mapping[str, Any] | None = N
     torch.manual_seed(seed)
     # It has seen no smoothed labels yet, and a memory says which columns of the former head its examples belong to.
     net.smoothing, net.memory = 0.0, None
+    spec = dict(spec or {"kind": "linear"})
     apply_edit(
-        net,
-        "set_head",
-        spec=dict(spec or {"kind": "linear"}),
-        features=tap_widths(net, ("out",))["out"],
-        **head_columns(task),
+        net, "set_head", spec=spec, **_layers_for(net, spec), **head_columns(task),
         **({"embeddings": embeddings} if embeddings else {}),
-    )
+    )  # fmt: skip
+    if spec["kind"] == "mtan":
+        end_body(net, net.taps[-1])
     return True
+
+
+def _layers_for(net: Net, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the edit `set_head` that say what feeds a head: the body's output, or its stages."""
+    if spec["kind"] != "mtan":
+        return {"features": tap_widths(net, ("out",))["out"]}
+    taps = stage_maps(net)
+    widths = tap_widths(net, taps)
+    return {"features": [widths[tap] for tap in taps], "taps": taps}
+
+
+def end_body(net: Net, tap: str) -> None:
+    """Remove the layers of the body behind the deepest one that feeds the head, where that is possible."""
+    removed = find_modules_after(net, tap)
+    if check_exit(net, tap, removed):
+        apply_edit(net, "cut", gone=removed)
 
 
 def dropped_memory_note(net: Net, memory: Memory | None) -> Report:

@@ -1,4 +1,4 @@
-"""Learn several tasks with one body and a head for each (Caruana, 1997, https://doi.org/10.1023/A:1007379606734)."""
+"""Learn several tasks with one network (Caruana, 1997, https://doi.org/10.1023/A:1007379606734)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -12,6 +12,8 @@ from effxfer.data.task import Task
 from effxfer.errors import SettingsError, did_you_mean
 from effxfer.net.edits import apply_edit
 from effxfer.net.heads.mmoe import EXPERTS
+from effxfer.net.heads.mtan import SHARED
+from effxfer.net.multi_task.cross_stitch import CrossStitch, stitched_stages
 from effxfer.net.net import Net
 from effxfer.report import Measurement, Report
 from effxfer.runtime.multi_task.task_outputs import TaskOutputs
@@ -26,6 +28,10 @@ from effxfer.transfer.multi_task.weightings.weighting_registry import WEIGHTINGS
 from effxfer.transfer.regularized.reference_model import ModelWrapper
 
 WeightingName = Literal["cagrad", "dwa", "equal", "gradnorm", "mgda", "pcgrad", "rlw", "uncertainty"]
+Sharing = Literal["cross_stitch", "hard", "mmoe", "mtan"]
+OF_SHARING: dict[str, tuple[str, ...]] = {"mmoe": ("experts", "expert_width"), "cross_stitch": ("start",)}
+# Heads of several tasks by what they share; any other kind is hard sharing.
+HEADS = {"cross_stitch": "split", "mmoe": "mmoe", "mtan": "mtan"}
 OPTIONS = ("weights", "temperature", "alpha", "weight_lr", "c")
 
 
@@ -48,11 +54,14 @@ class MultiTask(Strategy):
             of n examples in every batch is proportional to n^(1 - table_balance); 0 shows each example once, 1 all
             tables alike.
         sharing: What tasks share: `hard` is the body alone, with a head for each; `mmoe` also a mixture of experts,
-            which each task reads through a gate of its own.
+            which each task reads through a gate of its own. `mtan` is the body with masks of each task over the maps of
+            its stages; `cross_stitch` a copy of the body for each task, which are mixed at the end of each stage, and
+            cost as much as a network each.
         experts: Of `mmoe`: number of experts; 1 is a hidden layer that all tasks share.
         expert_width: Of `mmoe`: outputs of each expert.
-        controls: `full` trains a network for each task, and one with equal weights, as long as this one, and reports
-            them beside it; `none` leaves them out.
+        start: Of `cross_stitch`: weight of a task's own maps at first, in [0, 1]; 1 is a network each, to the bit.
+        controls: `full` trains a network for each task, one with equal weights, and one with sharing `hard`, as long as
+            this one, and reports them beside it; `none` leaves them out.
         c: Of `cagrad`: how far the direction may be from the mean gradient, in [0, 1); 0 is the mean.
     """
 
@@ -69,9 +78,10 @@ class MultiTask(Strategy):
     weight_lr: float = Field(default=0.025, gt=0)
     c: float = Field(default=0.4, ge=0, lt=1)
     table_balance: float = Field(default=0.0, ge=0, le=1)
-    sharing: Literal["hard", "mmoe"] = "hard"
+    sharing: Sharing = "hard"
     experts: int = Field(default=4, ge=1, le=64)
     expert_width: int = Field(default=64, ge=1, le=65536)
+    start: float = Field(default=0.9, ge=0, le=1)  # as in the paper
     controls: Literal["full", "none"] = "full"
 
     @model_validator(mode="after")
@@ -86,9 +96,9 @@ class MultiTask(Strategy):
             raise ValueError(f"the weight of {negative[0]!r} is below 0")
         if both := [name for name in self.main if name in self.auxiliary]:
             raise ValueError(f"{both[0]!r} is main and auxiliary: an auxiliary task is not delivered")
-        fields_of_experts = [n for n in ("experts", "expert_width") if getattr(self, n) != fields[n].default]
-        if self.sharing == "hard" and fields_of_experts:
-            raise ValueError(f"{fields_of_experts[0]} has no effect with sharing 'hard'; it is for mmoe")
+        for sharing, names in OF_SHARING.items():
+            if idle := [n for n in names if self.sharing != sharing and getattr(self, n) != fields[n].default]:
+                raise ValueError(f"{idle[0]} has no effect with sharing {self.sharing!r}; it is for {sharing}")
         if not isinstance(self.freeze, str) and not 0 <= self.freeze <= 1:
             raise ValueError("freeze should be the name of a block, or a share in [0, 1]")
         if self.freeze == 1.0 and WEIGHTINGS[self.weighting].combines:
@@ -96,10 +106,20 @@ class MultiTask(Strategy):
         return self
 
     def head(self) -> Mapping[str, Any] | None:
-        """Return the specification of a mixture of experts; None for a head for each task."""
+        """Return the specification of the head by what tasks share; None for a head for each task."""
         if self.sharing == "hard":
             return None
-        return {"kind": "mmoe", "experts": self.experts, "expert_width": self.expert_width}
+        experts = {"experts": self.experts, "expert_width": self.expert_width} if self.sharing == "mmoe" else {}
+        return {"kind": HEADS[self.sharing], **experts}
+
+    def shape_body(self, net: Net, task: Task) -> None:
+        """Copy the body for each task, for cross-stitch units."""
+        if self.sharing != "cross_stitch" or not isinstance(task.output, TaskOutputs):
+            return
+        count = len(task.output.names)
+        # Trained before: its units and copies go on.
+        if not isinstance(net.body, CrossStitch) or net.body.tasks != count:
+            apply_edit(net, "cross_stitch", tasks=count, stages=stitched_stages(net), start=self.start)
 
     def require_classes(self, classes: Sequence[str]) -> None:
         """Refuse tasks that the data do not have, and data of which all tasks are auxiliary."""
@@ -123,6 +143,7 @@ class MultiTask(Strategy):
     def prepare(self, net: Net, tasks: Sequence[Task]) -> nn.Module:
         """Freeze the lower blocks, note the roles of the tasks, and add the state of the weighting."""
         super().prepare(net, tasks)
+        self._require_sharing(net)
         frozen = lowest_blocks(blocks_of(name for name, _ in net.named_parameters()), self.freeze)
         for name, parameter in net.named_parameters():
             if not is_head(name) and block(name) in frozen:
@@ -133,6 +154,13 @@ class MultiTask(Strategy):
         net.edits[:] = [edit for edit in net.edits if edit["kind"] != "set_output"]
         apply_edit(net, "set_output", output={**plain, **{role: names for role, names in roles.items() if names}})
         return TaskLearner(net, self._make_weighting(output.names))
+
+    def _require_sharing(self, net: Net) -> None:
+        """Refuse to train a network whose tasks share something else, in a stage that gives it no other head."""
+        kind = next((edit["spec"]["kind"] for edit in reversed(net.edits) if edit["kind"] == "set_head"), "")
+        if self.sharing != "hard" and kind != HEADS[self.sharing]:
+            text = f"options.sharing is {self.sharing!r}, the tasks of the network share otherwise"
+            raise SettingsError(text, "leave it out here, and give it to `effxfer finetune`")
 
     def _make_weighting(self, names: Sequence[str]) -> Weighting:
         cls = WEIGHTINGS[self.weighting]
@@ -170,7 +198,7 @@ class MultiTask(Strategy):
             return None
         shared = [
             parameter for name, parameter in learner.named_parameters()
-            if parameter.requires_grad and (not is_head(name) or EXPERTS in name)
+            if parameter.requires_grad and (not is_head(name) or EXPERTS in name or SHARED in name)
         ]  # fmt: skip
         return Combination(shared=shared, combine=learner.weighting.combine)
 

@@ -1,4 +1,4 @@
-"""Compare a network of several tasks with a network for each of them, and with equal weights."""
+"""Compare a network of several tasks with a network for each, with equal weights, and with hard sharing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -24,15 +24,19 @@ from effxfer.transfer.multi_task.multi_task import MultiTask
 
 Row = dict[str, float]
 TITLE = "One network for all tasks, and a network for each"
-SHARED, EACH, EQUAL = "one network", "a network each", "equal weights"
+SHARED, EACH, EQUAL, HARD = "one network", "a network each", "equal weights", "hard sharing"
+CONTROLS = {EQUAL: "equal-weights", HARD: "hard-sharing"}  # and where their training is stored
+WEIGHS = ("weighting", "weights", "temperature", "alpha", "weight_lr", "c")
+SHARES = ("sharing", "experts", "expert_width", "start")
 TINY = 1.0  # point: a score of less says nothing that a change could be measured by
 
 
 class TaskControls:
-    """The controls of a multi-task training: a network for each task, and one with equal weights.
+    """The controls of a multi-task training: a network for each task, with equal weights, and with hard sharing.
 
     Args:
         net: The network before training, with its heads; it is copied.
+        initial: The network before the strategy gave it a body or a head; it is copied.
         tasks: Tasks of the stage.
         strategy: The strategy; nothing is compared if it has no controls.
         settings: Settings of the stage.
@@ -42,14 +46,19 @@ class TaskControls:
     """
 
     def __init__(
-        self, net: Net, tasks: Sequence[Task], strategy: Strategy, settings: Finetune, device: Device, work: Work,
-        controlled: bool = True,
+        self, net: Net, initial: Net, tasks: Sequence[Task], strategy: Strategy, settings: Finetune, device: Device,
+        work: Work, controlled: bool = True,
     ) -> None:  # fmt: skip
         self.task, self.strategy = (
             tasks[-1],
             strategy if isinstance(strategy, MultiTask) else MultiTask(controls="none"),
         )
-        self.before = deepcopy(net).cpu() if controlled and self.strategy.controls == "full" else None
+        controlled = controlled and self.strategy.controls == "full"
+        self.before = deepcopy(net).cpu() if controlled else None
+        self.initial = self.before
+        if controlled and self.strategy.sharing != "hard":
+            self.initial = deepcopy(initial).cpu()
+            self.initial.input = net.input
         self.settings, self.device, self.work = settings, device, work
 
     @property
@@ -57,12 +66,18 @@ class TaskControls:
         """Number of trainings of this length, that of the network itself among them."""
         output = self.task.output
         tasks = len(output.names) if isinstance(output, TaskOutputs) else 0
-        return 1 + tasks + self._compares_weights if self.before else 1
+        return 1 + tasks + len(self._reset_options()) if self.before else 1
 
-    @property
-    def _compares_weights(self) -> bool:
-        """Whether the network is not trained with equal weights itself."""
-        return self.strategy.weighting != "equal" or bool(self.strategy.weights)
+    def _reset_options(self) -> dict[str, dict[str, Any]]:
+        """Return the options that a control changes to their defaults, of each that the network is not itself."""
+        fields = MultiTask.model_fields
+        weighs = self.strategy.weighting != "equal" or bool(self.strategy.weights)
+        names = {EQUAL: WEIGHS if weighs else (), HARD: SHARES if self.strategy.sharing != "hard" else ()}
+        return {
+            title: {name: fields[name].get_default(call_default_factory=True) for name in reset}
+            for title, reset in names.items()
+            if reset
+        }
 
     def compare(self, net: Net, history: Sequence[Row], train: Callable[..., list[Row]]) -> Report:
         """Train the controls as long as the network, and report all of them.
@@ -82,8 +97,8 @@ class TaskControls:
             name: self.work.once(f"task-{number}", lambda n=name, k=number: self._train_single(n, k, epochs, train))  # type: ignore[misc]
             for number, name in enumerate(output.names)
         }
-        if self._compares_weights:
-            reached[EQUAL] = self.work.once("equal-weights", lambda: self._train_equal(epochs, train))
+        for title in self._reset_options():
+            reached[title] = self.work.once(CONTROLS[title], lambda t=title: self._train_control(t, epochs, train))  # type: ignore[misc]
         return self._report(reached, output) + self._costs(net, output)
 
     def _train_single(self, name: str, number: int, epochs: int, train: Callable[..., list[Row]]) -> dict[str, float]:
@@ -93,20 +108,20 @@ class TaskControls:
         return self._scores(net, task)
 
     def _single(self, task: Task) -> Net:
-        net = self._start()
+        net = self._start(self.initial)
         new_head(net, task, self.settings.seed)
         return net
 
-    def _start(self) -> Net:
-        assert self.before is not None
-        return deepcopy(self.before)
+    def _start(self, net: Net | None) -> Net:
+        assert net is not None
+        return deepcopy(net)
 
-    def _train_equal(self, epochs: int, train: Callable[..., list[Row]]) -> dict[str, float]:
-        net, fields = self._start(), MultiTask.model_fields
-        reset = ("weighting", "weights", "temperature", "alpha", "weight_lr", "c")
-        defaults = {name: fields[name].get_default(call_default_factory=True) for name in reset}
-        equal = self.strategy.model_copy(update=defaults)
-        self._train(net, self.task, equal, "equal-weights-training", EQUAL, epochs, train)
+    def _train_control(self, title: str, epochs: int, train: Callable[..., list[Row]]) -> dict[str, float]:
+        """Train a network with equal weights, or one whose tasks share the body alone."""
+        net = self._start(self.before if title == EQUAL else self.initial)
+        new_head(net, self.task, self.settings.seed)
+        strategy = self.strategy.model_copy(update=self._reset_options()[title])
+        self._train(net, self.task, strategy, f"{CONTROLS[title]}-training", title, epochs, train)
         return self._scores(net, self.task)
 
     def _train(
@@ -134,7 +149,7 @@ class TaskControls:
 
     def _report(self, reached: Mapping[str, Any], output: TaskOutputs) -> Report:
         baseline = {name: scores[""] for name, scores in reached[EACH].items()}
-        each = {SHARED: reached[SHARED], EACH: baseline, **({EQUAL: reached[EQUAL]} if EQUAL in reached else {})}
+        each = {**reached, EACH: baseline}
         split = "test" if len(self.task.test) else "val"
         rows = [
             {"task": name, "metric": output.outputs[name].metric}
@@ -150,13 +165,18 @@ class TaskControls:
                 name=f"worst task/{split}", value=each[SHARED].get(worst, 0.0) - baseline[worst], unit="points"
             ),
         ]
-        if EQUAL in deltas:
-            name = f"delta m/{split} {EQUAL}"
-            row = Measurement(name=name, value=deltas[EQUAL], unit="%", n=len(output.names), of="tasks alone")
-            measured.append(row)
+        measured += [
+            Measurement(
+                name=f"delta m/{split} {title}", value=deltas[title], unit="%", n=len(output.names), of="tasks alone"
+            )
+            for title in self._reset_options()
+        ]
         notes = [f"the worst task, {worst!r}, is {measured[1].value:+.2f} points from its own network"]
         if EQUAL in deltas and deltas[EQUAL] > deltas[SHARED]:
             notes.append(f"equal weights are better than {self.strategy.weighting} here, by delta m: try the plain sum")
+        if HARD in deltas and deltas[HARD] >= deltas[SHARED]:
+            text = f"hard sharing is as good as {self.strategy.sharing} here or better, by delta m"
+            notes.append(f"{text}: leave out options.sharing")
         table = Table(title=f"{TITLE}, {split}", rows=tuple(rows))
         return Report(rows=tuple(measured), tables=(table,), notes=tuple(notes))
 

@@ -93,6 +93,8 @@ def test_auxiliary_tasks_are_not_in_the_file_and_a_single_one_left_is_a_plain_fi
     ("finetune", {"strategy": "multi_task", "options": {"auxiliary": ["warm", "colour"]}}, "names all tasks"),
     ("finetune", {"strategy": "multi_task", "options": {"c": 0.3}}, "no effect with weighting 'equal'"),
     ("finetune", {"strategy": "multi_task", "options": {"experts": 2}}, "no effect with sharing 'hard'"),
+    ("finetune", {"strategy": "multi_task", "options": {"sharing": "mtan", "start": 0.5}}, "it is for cross_stitch"),
+    ("prune lottery", {"strategy": "multi_task", "options": {"sharing": "mtan"}}, "the network share otherwise"),
     ("search", {}, "this stage takes one task, .* has 2: colour, warm"),
     ("curve", {}, "needs labels of kind single"),
     ("export", {"hf_inputs": True}, "hf_inputs is for a file of one task, this one answers 2"),
@@ -123,6 +125,42 @@ def test_a_mixture_of_experts_reaches_a_checked_file_of_all_tasks_and_of_one(dat
     small = tiny.stage("prune channels", net, tmp_path / "small", data, strategy="multi_task",
                        options={**tiny.PLAIN, "controls": "none"}, fit={**FIT, "epochs": 0})  # fmt: skip
     assert type(small.net().head).__name__ == "Mmoe"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sharing", "head"), [("mtan", "Mtan"), ("cross_stitch", "SplitHead")])
+def test_attention_and_copies_reach_checked_files_of_all_tasks_and_of_one(data, tmp_path, sharing, head):
+    plain = {**tiny.PLAIN, "controls": "none"}
+    for auxiliary, columns in (([], (3, 2)), (["colour"], (2,))):
+        out = tmp_path / str(len(auxiliary))
+        options = {**plain, "weighting": "cagrad", "sharing": sharing, "auxiliary": auxiliary}
+        net = tiny.finetune(out / "net", data, strategy="multi_task", options=options, fit={**FIT, "epochs": 1})
+        artifact = export(net, out / "onnx", data)
+        outputs = onnxruntime.InferenceSession(out / "onnx" / "model.onnx").get_outputs()
+        assert tuple(output.shape[1] for output in outputs) == columns
+        report = artifact.manifest.report
+        assert report["parity/agreement"].value == 100
+        reached = report["accuracy/val/warm/fp32" if not auxiliary else "accuracy/val/fp32"]
+        assert reached.value == net.manifest.report["accuracy/val/warm"].value
+    few = {"strategy": "multi_task", "options": plain, "fit": {**FIT, "epochs": 1}}
+    ticket = tiny.stage("prune lottery", net, tmp_path / "ticket", data, rounds=1, **few)
+    small = tiny.stage("prune channels", net, tmp_path / "small", data, **few)
+    adapted = tiny.stage("finetune", net, tmp_path / "lora", data, strategy="lora", fit={**FIT, "epochs": 1})
+    for name, artifact in {"ticket": ticket, "small": small, "lora": adapted}.items():
+        assert type(artifact.net().head).__name__ == head
+        exported = tiny.stage("export", artifact, tmp_path / f"{name}-onnx", data, max_drop=100)
+        assert any("int8" in row.name for row in exported.manifest.report.rows)
+        assert exported.manifest.report["parity/agreement"].value == 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharing", ["mtan", "cross_stitch"])
+def test_what_tasks_share_is_compared_with_hard_sharing(data, tmp_path, sharing):
+    options = {**tiny.PLAIN, "controls": "full", "sharing": sharing}
+    report = tiny.finetune(tmp_path / "net", data, strategy="multi_task", options=options, fit=FIT).manifest.report
+    (table,) = [table for table in report.tables if table.title.startswith("One network for all tasks")]
+    assert list(table.rows[0]) == ["task", "metric", "one network %", "a network each %", "hard sharing %"]
+    assert (report["latency ratio"].value > 0.8) == (sharing == "cross_stitch")
 
 
 @pytest.mark.slow
