@@ -62,7 +62,8 @@ def compete(
     Args:
         seconds: Time limit of the whole call; None for no limit.
         backbones: Sources of additional backbones.
-        candidates: Recipes by name, each a dictionary of settings of `finetune`; six built-in recipes if None.
+        candidates: Recipes by name, each a dictionary of settings of `finetune`; six built-in recipes if None. If their
+            strategies learn tasks in time, such as `replay`, `data` are the tasks in order, and two controls take part.
         epochs: Maximum number of epochs of the last round; 10 if None.
         lr: Peak learning rate; 0.001 if None, for texts less (`fit.lr`).
         latency_penalty: Points of validation accuracy to subtract for each doubling of the latency; 0 if None.

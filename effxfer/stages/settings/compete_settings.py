@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from effxfer.errors import SettingsError
 from effxfer.settings import build, overlay, problems
-from effxfer.stages.settings.base import Backbone, Target
+from effxfer.stages.settings.base import CONTINUAL, Backbone, Target
 from effxfer.stages.settings.common import Finetune
 from effxfer.train.settings import LR, Validator
 
@@ -59,6 +59,15 @@ WEIGHTINGS = ("equal", "rlw", "uncertainty", "dwa", "gradnorm", "pcgrad", "mgda"
 TASK_CANDIDATES: dict[str, dict[str, Any]] = {
     name: {"strategy": "multi_task", "options": {"weighting": name}} for name in WEIGHTINGS
 }
+# Of tasks in the order of time: what every method must beat, and the methods.
+TIME_CONTROLS: dict[str, dict[str, Any]] = {
+    "naive": {"strategy": "replay", "options": {"memory": 0, "holdout": 0}},
+    "nearest mean": {"strategy": "nearest_mean"},
+}
+TIME_CANDIDATES: dict[str, dict[str, Any]] = {
+    **TIME_CONTROLS,
+    **{name: {"strategy": name} for name in ("replay", "der", "icarl", "gdumb", "lwf", "ewc", "si")},
+}
 # Counts confident answers and answers spread over all classes, so that a network that collapsed ranks last.
 DOMAIN_VALIDATOR: Validator = "information"
 # What the competition itself is told; a candidate's recipe is everything else.
@@ -67,6 +76,8 @@ COMPETITION_FIELDS = ("backbones", "candidates", "eta", "latency_penalty", "seco
 
 class Compete(Finetune):
     """Select recipe and backbone by successive halving: train all candidates briefly, and the better ones longer.
+
+    Candidates may be strategies that learn tasks in the order of time: all of them then, with two controls.
 
     Attributes:
         candidates: Changes of each candidate to the shared settings, by name. A candidate whose strategy does not
@@ -101,10 +112,31 @@ class Compete(Finetune):
                 raise ValueError(f"{name}: {'; '.join(wrong)}")
         return value
 
+    @property
+    def in_time(self) -> bool:
+        """Whether candidates learn tasks one after another."""
+        named = {changes.get("strategy", self.strategy) for changes in self.candidates.values()}
+        return self.strategy in CONTINUAL or any(name in CONTINUAL for name in named)
+
+    @model_validator(mode="after")
+    def _fit_time(self) -> Self:
+        if not self.in_time:
+            return self
+        foreign = [name for name, one in self.candidates.items() if one.get("strategy", self.strategy) not in CONTINUAL]
+        if foreign and self.candidates != CANDIDATES:
+            raise ValueError(
+                f"candidate {foreign[0]!r} does not learn tasks in time as others do: leave out either kind"
+            )
+        if self.seconds is not None or self.validator != "source":
+            raise ValueError(
+                "of tasks in time, candidates have equal epochs, and labels judge: no seconds, no validator"
+            )
+        return self
+
     def for_data(self, kind: str, labels: str, target: Target, examples: float) -> Self:
         """Choose candidates for texts, several tasks, a target domain or few labels, unless they are named."""
-        if self.candidates != CANDIDATES:
-            return self
+        if self.in_time or self.candidates != CANDIDATES:
+            return self.with_time_controls()
         if labels == "tasks":
             return self.model_copy(update={"candidates": dict(TASK_CANDIDATES)})
         if labels == "single" and target == "domain":
@@ -117,6 +149,16 @@ class Compete(Finetune):
         if kind == "text":
             return self.model_copy(update={"candidates": dict(OF_ANSWERS if labels == "span" else OF_TEXTS)})
         return self
+
+    def with_time_controls(self) -> Self:
+        """Add the controls that candidates of tasks in time lack, and all of these if none is named."""
+        present, candidates = list(self.candidates.values()), dict(TIME_CANDIDATES)
+        if not self.in_time:
+            return self
+        if self.candidates != CANDIDATES:
+            controls = {name: changes for name, changes in TIME_CONTROLS.items() if changes not in present}
+            candidates = {**controls, **self.candidates}
+        return self.model_copy(update={"candidates": candidates})
 
     def for_input(self, kind: str) -> Self:
         """Choose a learning rate for each candidate; the shared one stays where a candidate's would be the same."""
@@ -159,9 +201,15 @@ class Compete(Finetune):
 
     def _choose_recipe(self, name: str, recipe: Finetune) -> Finetune:
         # Here and not above: strategies load torch.
+        from effxfer.transfer import STRATEGIES
         from effxfer.transfer.strategies import make_strategy
 
-        unshared = recipe.model_copy(update={"options": self.candidates[name].get("options", {})})
+        own = self.candidates[name].get("options", {})
+        if self.in_time and recipe.strategy in STRATEGIES:
+            # Each takes what it knows of the shared ones: all have the batch, few a memory.
+            fields = STRATEGIES[recipe.strategy].model_fields
+            own = {key: value for key, value in recipe.options.items() if key in fields or key in own}
+        unshared = recipe.model_copy(update={"options": own})
         try:
             make_strategy(recipe.strategy, recipe.options)
         # The shared `options` suit most candidates: a strategy that does not know them is not left out for that.

@@ -29,6 +29,12 @@ from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.runner.onnx_timing import export_plain
 from effxfer.stages.settings.common import BOARD, Finetune
 from effxfer.stages.settings.compete_settings import Compete
+from effxfer.stages.train.continual.stream_contest import (
+    require_new,
+    stream_notes,
+    train_on_stream,
+    train_stream_winner,
+)
 from effxfer.stages.train.domain_report import target_accuracy
 from effxfer.stages.train.finetune import accuracy_report, adapt, training_curves
 from effxfer.stages.train.head import new_head
@@ -100,7 +106,8 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
     Args:
         net: Input network of the stage; never changed.
         tasks: See `finetune`. Candidates are compared on the validation split of the last task; its test split is only
-            evaluated for the winner.
+            evaluated for the winner. Strategies of tasks in time learn all of them one after another, and are compared
+            by their mean accuracy on all validation splits.
         settings: Candidates and time limit.
         device: Device of the training.
         work: Saves every finished training run for resuming.
@@ -191,8 +198,10 @@ def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list
     """Combine every recipe with every network; return the candidates and notes on the networks' weights.
 
     Raises:
-        SettingsError: If a strategy or a backbone does not exist, or a network is named twice.
+        SettingsError: If a strategy or a backbone does not exist, or a network is named twice or has a memory.
     """
+    if settings.in_time:
+        require_new(net)
     recipes = settings.workable_recipes()
     input_name = Path(str(net.backbone["source"]).partition("@")[0]).name
     networks, notes = {input_name: net}, list[str]()
@@ -231,8 +240,11 @@ def train_candidate(
     """Train a copy of a candidate and score it on the validation split; a diverged run gets the lowest score."""
     began, net, task = time.perf_counter(), candidate.start_net(), candidate.tasks[-1]
     try:
-        history, _ = adapt(net, candidate.tasks, recipe, device=device, work=work, label=label, controlled=False)
-        row = {**run_summary(history), **scores_of(net, task, validator, device)}
+        if recipe.in_time:
+            row = train_on_stream(net, candidate.tasks, recipe, device, work, label)
+        else:
+            history, _ = adapt(net, candidate.tasks, recipe, device=device, work=work, label=label, controlled=False)
+            row = {**run_summary(history), **scores_of(net, task, validator, device)}
     except GateError as error:
         row = {"epochs": 0.0, "passes": [], "val": FAILED, "judged": FAILED, "failed": error.problem}
     return {**row, "seconds": time.perf_counter() - began}
@@ -252,6 +264,9 @@ def train_winner(
 ) -> tuple[Net, Report, dict[str, Any]]:  # fmt: skip
     """Train the winner like `finetune`; return the network, its report and its leaderboard entry."""
     began, net = time.perf_counter(), winner.start_net()
+    if recipe.in_time:
+        net, report, entry = train_stream_winner(net, winner.tasks, recipe, device, work)
+        return net, report, {**entry, "seconds": time.perf_counter() - began}
     history, notes = adapt(net, winner.tasks, recipe, device=device, work=work, label=winner.name)
     report = accuracy_report(net, winner.tasks[-1], device)
     scored = {"val": report.score("val")} | scores_of(net, winner.tasks[-1], validator, device)
@@ -350,6 +365,7 @@ def leaderboard_row(
         "epochs": entry["epochs"],
         f"{candidate.title} val %": None if entry["val"] == FAILED else entry["val"],
         "seconds": entry["seconds"],
+        **entry.get("tasks", {}),
     }
     if validator != "source":
         row |= {validator: None if entry["judged"] == FAILED else entry["judged"], "target %": entry.get("target")}
@@ -363,6 +379,8 @@ def margin_note(order: Sequence[Candidate], board: Board, validator: Validator) 
     if validator != "source":
         text = f"{len(order)} candidates were compared by {validator!r} on the target, without its labels;"
         return (f"{text} the column `target %` is for the report only, and chose nothing",)
+    if order[0].recipe.in_time:
+        return stream_notes([candidate.name for candidate in order], board, order[0].tasks)
     first, second = (board[candidate.name] for candidate in order[:2])
     task, gap = order[0].tasks[-1], abs(first["val"] - second["val"])
     n, unit = len(task.val), task.input.unit

@@ -8,9 +8,11 @@ import torch
 from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError
 from effxfer.settings import build
+from effxfer.stages.settings.base import CONTINUAL
 from effxfer.stages.settings.common import BOARD
 from effxfer.stages.settings.compete_settings import CANDIDATES, DOMAIN_CANDIDATES, WEIGHTINGS, Compete
 from effxfer.stages.train import compete as module
+from effxfer.stages.train.continual import stream_contest as streams
 from effxfer.stages.train.finetune import adapt
 from effxfer.train.settings import default_lr
 from effxfer.transfer.strategies import make_strategy
@@ -214,3 +216,54 @@ def test_tasks_that_share_a_network_compete_by_all_weightings():
     chosen = build(Compete, {}, "compete").for_data("image", "tasks", "", 0)
     assert sorted(WEIGHTINGS) == list(ALL)
     assert {recipe.options["weighting"] for recipe in chosen.workable_recipes().values()} == set(ALL)
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory):
+    """Two tasks of classes of their own."""
+    folder = tmp_path_factory.mktemp("stream")
+    for task, names in (("first", ("blue", "green")), ("second", ("red",))):
+        images = tiny.write_images(folder / f"all-{task}", seed=len(names))
+        for name in names:
+            (folder / task).mkdir(exist_ok=True)
+            (images / name).rename(folder / task / name)
+    return [tiny.data_of(folder / task) for task in ("first", "second")]
+
+
+IN_TIME = {"fit": {**tiny.FIT, "epochs": 3}, "options": {**tiny.PLAIN, "memory": 6, "holdout": 4}}
+
+
+def test_strategies_in_time_compete_by_all_tasks_with_both_controls(tmp_path, stream, monkeypatch):
+    labels, entered = [], {"replay": {"strategy": "replay"}, "weights": {"strategy": "ewc"}}
+    monkeypatch.setattr(streams, "adapt", tiny.cut_off(adapt, labels, 3))
+    with pytest.raises(KeyboardInterrupt):
+        tiny.stage("compete", tiny.BACKBONE, tmp_path / "out", stream, candidates=entered, **IN_TIME)
+    made = tiny.stage("compete", tiny.BACKBONE, tmp_path / "out", stream, candidates=entered, **IN_TIME)
+    assert labels[:4] == ["1: naive, first", "1: naive, second", "1: nearest mean, first", "1: nearest mean, first"]
+    rows = board(made)
+    assert {row["candidate"] for row in rows} == {"naive", "nearest mean", "replay", "weights"}
+    for row in rows:
+        assert row["accuracy val %"] == pytest.approx((row["first"] + row["second"]) / 2)
+    assert any(f"{rows[0]['candidate']} was chosen" in note for note in made.manifest.report.notes)
+    assert "forgetting/test" in {row.name for row in made.manifest.report.rows}
+    best = {row["candidate"]: row for row in rows}
+    strategy = best[rows[0]["candidate"]]["strategy"]
+    alone = tiny.stage("continual", tiny.BACKBONE, tmp_path / "alone", stream, controls="none", strategy=strategy,
+                       options={name: value for name, value in IN_TIME["options"].items() if name != "memory" or
+                                strategy == "replay"}, fit=IN_TIME["fit"])  # fmt: skip
+    ours, theirs = made.net().state_dict(), alone.net().state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_recipes_in_time_and_others_do_not_mix_and_all_compete_if_none_is_named(tmp_path, stream):
+    every = build(Compete, {"strategy": "replay"}, "compete").for_data("image", "single", "", 100)
+    assert {one["strategy"] for one in every.candidates.values()} == set(CONTINUAL)
+    with pytest.raises(SettingsError, match="'probe' does not learn tasks in time"):
+        build(Compete, {"candidates": {"a": {"strategy": "si"}, "probe": {"strategy": "probe"}}}, "compete")
+    with pytest.raises(SettingsError, match="no seconds"):
+        build(Compete, {"strategy": "si", "seconds": 10}, "compete")
+    options = {**tiny.PLAIN, "memory": 6}
+    learned = tiny.stage("continual", tiny.BACKBONE, tmp_path / "net", stream[0], controls="none", options=options,
+                         fit={**tiny.FIT, "epochs": 1})  # fmt: skip
+    with pytest.raises(SettingsError, match="compete from a network without a memory, this one has that of 'replay'"):
+        tiny.stage("compete", learned, tmp_path / "out", stream, strategy="replay", candidates={"a": {}}, **IN_TIME)
