@@ -85,6 +85,7 @@ class Task:
         notes: Notes on the splits and examples for reports.
         records: The split of every example, including the target's.
         loader: Decodes the examples again for another input; None if they are not available.
+        stream: The tasks that it was joined of, in the order of time, with labels like its own; empty for a single one.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Task:
     notes: tuple[str, ...] = ()
     records: tuple[Record, ...] = ()
     loader: "TaskLoader | None" = None
+    stream: "tuple[Task, ...]" = ()
 
     @property
     def classes(self) -> tuple[str, ...]:

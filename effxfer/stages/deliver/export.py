@@ -45,6 +45,7 @@ from effxfer.runtime.openvino.openvino_session import openvino_version
 from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.runtime.threads import usable_cores
 from effxfer.stages.deliver.bundle import BUNDLE, bundle, find_libraries
+from effxfer.stages.deliver.compressed_tasks import report_files
 from effxfer.stages.deliver.decisions import report_decisions
 from effxfer.stages.deliver.hf_inputs import require_texts, write_hf_files
 from effxfer.stages.deliver.text_tower import file_recall, text_task
@@ -136,6 +137,7 @@ def write_files(net: Net, task: Task, settings: ExportSettings, folder: Path, de
     report += Report(rows=tuple(row for row in gate.rows if row.name.startswith("parity/")), notes=gate.notes)
     if settings.int8:
         report += try_int8(fp32, folder / FILES["int8"], task, settings)
+    report += report_files(folder, net, task, settings)
     logits = dict[str, NDArray[np.float32]]()
     for precision, name in FILES.items():
         report += finish(folder / name, precision, task, settings, net, logits)

@@ -12,6 +12,7 @@ from effxfer.report import Measurement, Report, Table
 from effxfer.runtime.outputs.base import Output
 
 TITLE = "Accuracy on each task, %"
+FAR_BELOW = -1e4  # as a logit: no class of another task wins
 Logits = Callable[[Any], NDArray[np.float32]]
 Examined = tuple[Logits, Output, Sequence[Task]]
 
@@ -30,11 +31,18 @@ def compare_tasks(models: Mapping[str, Examined], max_drop: float | None = None)
     Raises:
         GateError: If a model loses more than `max_drop` on a task (E605).
     """
-    accuracies = {name: _measure(*model) for name, model in models.items()}
-    first = next(iter(accuracies.values()))
+    return compare_accuracies({name: measure_tasks_of(*model) for name, model in models.items()}, max_drop)
+
+
+def compare_accuracies(accuracies: Mapping[str, Mapping[str, float]], max_drop: float | None = None) -> Report:
+    """Compare what models reach on each task with the first one, see `compare_tasks`.
+
+    Args:
+        accuracies: By name of the model, the accuracy in percent on each task, in the order of time.
+        max_drop: See `compare_tasks`.
+    """
     rows = list[Measurement]()
-    for name, reached in list(accuracies.items())[1:]:
-        drops = {task: first[task] - reached[task] for task in first}
+    for name, drops in drops_of(accuracies).items():
         worst = max(drops, key=lambda task: drops[task])
         rows.append(Measurement(name=f"worst task/{name}/drop", value=drops[worst], unit="points", of=worst))
         if max_drop is not None and drops[worst] > max_drop:
@@ -53,6 +61,48 @@ def compare_tasks(models: Mapping[str, Examined], max_drop: float | None = None)
     return Report(rows=tuple(rows), tables=(Table(title=TITLE, rows=tuple(lines)),))
 
 
-def _measure(logits: Logits, output: Output, tasks: Sequence[Task]) -> dict[str, float]:
-    splits = {task.name: task.test if len(task.test) else task.val for task in tasks}
-    return {name: output.score(logits(split.rows), split.labels).value for name, split in splits.items()}
+def drops_of(accuracies: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Return what each model but the first loses on each task against the first, in points."""
+    first = next(iter(accuracies.values()))
+    return {
+        name: {task: first[task] - reached[task] for task in first}
+        for name, reached in list(accuracies.items())[1:]
+    }  # fmt: skip
+
+
+def report_forgetting(accuracies: Mapping[str, Mapping[str, float]]) -> Report:
+    """Report what compression makes a network forget: the mean loss on all tasks but the last, by model.
+
+    Args:
+        accuracies: See `compare_accuracies`; the first model is the network before compression.
+    """
+    first = next(iter(accuracies))
+    rows = list[Measurement]()
+    for name, drops in drops_of(accuracies).items():
+        earlier = list(drops.values())[:-1]
+        if earlier:
+            value, of = float(np.mean(earlier)), f"earlier tasks, against {first}"
+            rows.append(Measurement(name=f"forgetting/{name}", value=value, unit="points", n=len(earlier), of=of))
+    return Report(rows=tuple(rows))
+
+
+def measure_tasks_of(
+    logits: Logits, output: Output, tasks: Sequence[Task], groups: NDArray[np.int64] | None = None, split: str = "test"
+) -> dict[str, float]:
+    """Return the score of a model on each task, in percent.
+
+    Args:
+        logits: Function from rows to logits `(N, C)`.
+        output: The kind of label.
+        tasks: Tasks with labels in the order of its columns.
+        groups: The task of each column `(C,)`, where the task of each example is known; None if any class competes.
+        split: `val` or `test`; the validation split stands for an empty test split.
+    """
+    reached = dict[str, float]()
+    for task in tasks:
+        examples = task.test if split == "test" and len(task.test) else task.val
+        raw = logits(examples.rows)
+        if groups is not None:
+            raw = np.where(groups[np.asarray(examples.labels)][:, None] == groups, raw, np.float32(FAR_BELOW))
+        reached[task.name] = output.score(raw, examples.labels).value
+    return reached

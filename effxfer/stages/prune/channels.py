@@ -19,6 +19,7 @@ from effxfer.net.net import Net
 from effxfer.prune.channels.remove import remove_channels
 from effxfer.prune.recovery.reconstruct import reconstruct_
 from effxfer.report import Report
+from effxfer.stages.deliver.compressed_tasks import report_pruned
 from effxfer.stages.prune.calibration import TAYLOR_BATCHES, losses, plain_batches, recalibrate_on_
 from effxfer.stages.prune.channel_controls import compare_controls
 from effxfer.stages.prune.control_networks import ControlContext, open_control_backbones
@@ -93,7 +94,7 @@ def channels(net: Net, tasks: Sequence[Task], settings: Channels, *, device: Dev
         + total_report(removed)
         + training_curves(history, title=net.output.title)
     )
-    report += Report(notes=(note, *notes)) + training.notes
+    report += Report(notes=(note, *notes)) + training.notes + report_pruned(dense, net, tasks[-1], device)
     context = ControlContext(
         net=net, dense=dense, backbones=control_backbones, tasks=tasks, settings=settings, strategy=strategy, loss=loss,
         foreign_loss=foreign,

@@ -204,12 +204,12 @@ class Compete(Finetune):
         from effxfer.transfer import STRATEGIES
         from effxfer.transfer.strategies import make_strategy
 
-        own = self.candidates[name].get("options", {})
+        options = self.candidates[name].get("options", {})
         if self.in_time and recipe.strategy in STRATEGIES:
             # Each takes what it knows of the shared ones: all have the batch, few a memory.
             fields = STRATEGIES[recipe.strategy].model_fields
-            own = {key: value for key, value in recipe.options.items() if key in fields or key in own}
-        unshared = recipe.model_copy(update={"options": own})
+            options = {key: value for key, value in recipe.options.items() if key in fields or key in options}
+        unshared = recipe.model_copy(update={"options": options})
         try:
             make_strategy(recipe.strategy, recipe.options)
         # The shared `options` suit most candidates: a strategy that does not know them is not left out for that.

@@ -233,6 +233,7 @@ def stream(tmp_path_factory):
 IN_TIME = {"fit": {**tiny.FIT, "epochs": 3}, "options": {**tiny.PLAIN, "memory": 6, "holdout": 4}}
 
 
+@pytest.mark.slow
 def test_strategies_in_time_compete_by_all_tasks_with_both_controls(tmp_path, stream, monkeypatch):
     labels, entered = [], {"replay": {"strategy": "replay"}, "weights": {"strategy": "ewc"}}
     monkeypatch.setattr(streams, "adapt", tiny.cut_off(adapt, labels, 3))

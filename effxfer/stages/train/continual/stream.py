@@ -88,5 +88,5 @@ def join_tasks(tasks: Sequence[Task], *, training: bool = True) -> Task:
     return replace(
         tasks[-1], name=" + ".join(task.name for task in tasks), loader=None, unlabelled=None, target=None,
         digest=" ".join(task.digest for task in tasks), records=tuple(r for task in tasks for r in task.records),
-        **splits,
+        stream=tuple(tasks), **splits,
     )  # fmt: skip
