@@ -108,6 +108,7 @@ EDITS: dict[str, type[Edit]] = {
     ),
     "cut": _edit("cut", gone=Names),
     "densify": _edit("densify", weights=Names),
+    "factorize": _edit("factorize", ranks=dict[Name, Width]),
     "grey": _edit("grey"),
     "grow_head": _edit("grow_head", classes=Names),
     "houlsby": _edit("houlsby", sites=dict[Name, Site], rank=Width),

@@ -19,6 +19,7 @@ from effxfer.net.heads.label_words import label_words_head
 from effxfer.net.heads.multi_head import MultiHead
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.heads.task_heads import build_task_heads
+from effxfer.net.low_rank.low_rank_layer import factorize
 from effxfer.net.multi_task.cross_stitch import cross_stitch
 from effxfer.net.net import KEEP, Edit, Net
 from effxfer.net.removed_block import RemovedBlock
@@ -352,6 +353,7 @@ EDITS: dict[str, Callable[..., None]] = {
     "cross_stitch": cross_stitch,
     "cut": exit_early,
     "densify": densify,
+    "factorize": factorize,
     "grey": grey,
     "grow_head": grow_head,
     "houlsby": houlsby,

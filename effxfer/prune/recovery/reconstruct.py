@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from effxfer.net.hooks import as_evaluated, hooks
 from effxfer.net.layers import trace
+from effxfer.net.low_rank.low_rank_layer import dense_name
 from effxfer.prune.network import masks_of
 from effxfer.prune.recovery.least_squares import (
     SIDE,
@@ -92,6 +93,8 @@ def _unsolvable_reason(net: nn.Module, name: str) -> str:
     layer, keep = net.get_submodule(name), masks_of(net).get(f"{name}.weight")
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         return "its padding is not plain zeros"
+    if not dense_name(net, name):
+        return "the dense network has no such outputs"
     work = 0.0 if keep is None else float((keep.flatten(1).sum(1).double() ** 3).sum()) / 3 * (len(RIDGES) + 1)
     return "too many of a ticket's weights for one solution per output" if work > MOST_WORK else ""
 
@@ -129,7 +132,7 @@ def _targets(
         return take
 
     for images in batches():
-        _run(dense, {name: note(name) for name in names}, images)
+        _run(dense, {dense_name(net, name): note(name) for name in names}, images)
     return targets
 
 

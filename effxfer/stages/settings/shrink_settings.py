@@ -11,8 +11,8 @@ from effxfer.train.settings import FitSettings, Teacher
 Precision = Literal["auto", "float32", "int8"]
 # In the order of their building, the cheapest first: where time is short, the last ones are left out.
 Kind = Literal[
-    "images", "larger images", "uniform channels", "images and channels", "exit", "channels", "taylor channels",
-    "blocks",
+    "images", "larger images", "uniform channels", "images and channels", "exit", "low rank", "channels",
+    "taylor channels", "blocks",
 ]  # fmt: skip
 
 

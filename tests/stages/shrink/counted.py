@@ -34,7 +34,13 @@ def counting_clock(dense, settings):
 def counted(monkeypatch):
     """Count multiply-adds instead of timing files, in the stage and in the table of layers."""
     monkeypatch.setattr(module, "shipping_clock", counting_clock)
-    monkeypatch.setattr("effxfer.stages.shrink.kinds.channels_to_latency.measure_costs", lambda *_, **__: Costs())
+    count_layers(monkeypatch)
+
+
+def count_layers(monkeypatch):
+    """Count multiply-adds in place of the table of layers."""
+    for kind in ("channels_to_latency", "low_rank"):
+        monkeypatch.setattr(f"effxfer.stages.shrink.kinds.{kind}.measure_costs", lambda *_, **__: Costs())
 
 
 def bench(net, task, limit, **changes):

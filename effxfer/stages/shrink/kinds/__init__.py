@@ -7,6 +7,7 @@ from effxfer.stages.shrink.kinds.earlier_exit import earlier_exit
 from effxfer.stages.shrink.kinds.images_and_channels import images_and_channels
 from effxfer.stages.shrink.kinds.kind import Build
 from effxfer.stages.shrink.kinds.larger_images import larger_images
+from effxfer.stages.shrink.kinds.low_rank import low_rank_layers
 from effxfer.stages.shrink.kinds.smaller_images import smaller_images
 from effxfer.stages.shrink.kinds.uniform_channels import uniform_channels
 from effxfer.stages.shrink.kinds.whole_blocks import whole_blocks
@@ -18,6 +19,7 @@ KINDS: Mapping[str, Build] = {
     "images": smaller_images,
     "images and channels": images_and_channels,
     "larger images": larger_images,
+    "low rank": low_rank_layers,
     "taylor channels": by_taylor,
     "uniform channels": uniform_channels,
 }

@@ -6,15 +6,15 @@ from typing import get_args
 import pytest
 import torch
 
+from effxfer.net.edits import apply_edit
+from effxfer.net.low_rank.low_rank_layer import largest_rank
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.saved_net import net_from_state, net_state
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.shrink_settings import Kind
 from effxfer.stages.shrink.kinds import KINDS, NEED_TRAINED_HEAD
 from effxfer.stages.shrink.kinds.kind import Refusal, Sized
-from tests.stages.shrink.counted import Costs, bench
-
-CHANNELS = "effxfer.stages.shrink.kinds.channels_to_latency.measure_costs"
+from tests.stages.shrink.counted import bench, count_layers
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_the_settings_name_them_all():
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"larger images"}))
 def test_it_meets_the_latency_and_rebuilds(kind, dense, task, monkeypatch):
-    monkeypatch.setattr(CHANNELS, lambda *_, **__: Costs())
+    count_layers(monkeypatch)
     net, limit = dense.net().eval(), 0.7
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     sized = KINDS[kind](net, bench(net, task, limit))
@@ -59,3 +59,25 @@ def test_a_network_with_time_left_takes_larger_images(dense, task):
     assert 1.0 < larger.timing.ratio <= 3.0
     refused = KINDS["larger images"](net, replace(bench(net, task, 0.5), limit=1.01))
     assert isinstance(refused, Refusal)
+
+
+def test_excluded_and_masked_layers_keep_their_rank(dense, task, monkeypatch):
+    count_layers(monkeypatch)
+    net = dense.net().eval()
+    ranks = {name: largest_rank(module) for name, module in net.named_modules()}
+    excluded, masked, *_ = sorted(ranks, key=ranks.get, reverse=True)
+    apply_edit(net, "sparsify", weights=[f"{masked}.weight"])
+    sized = KINDS["low rank"](net, bench(net, task, 0.75, exclude=[excluded]))
+    (edit,) = [edit for edit in sized.net.edits if edit["kind"] == "factorize"]
+    assert edit["ranks"]
+    assert not {excluded, masked} & set(edit["ranks"])
+    assert all(rank % 8 == 0 for rank in edit["ranks"].values())
+    shapes = {name: tuple(tensor.shape) for name, tensor in sized.net.state_dict().items()}
+    assert sum(f"{name}.second.weight" in shapes for name in edit["ranks"]) == len(edit["ranks"])
+
+
+def test_a_network_without_large_layers_has_no_candidate_of_low_rank(dense, task, monkeypatch):
+    count_layers(monkeypatch)
+    net = dense.net().eval()
+    refused = KINDS["low rank"](net, bench(net, task, 0.7, exclude=["body.*"]))
+    assert refused == Refusal(reason="no layer is cheaper as two")
