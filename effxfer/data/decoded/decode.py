@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from effxfer.data.listing import Item
 from effxfer.data.sources.builtin import builtin_image
+from effxfer.data.sources.image_bytes import read_image_bytes
+from effxfer.data.sources.shards.tar_index import split_path
 from effxfer.runtime.images.crop import resize_crop
 from effxfer.runtime.images.formats import byte_limit, unreadable_error
 from effxfer.runtime.images.preprocess import ImageError, ImageFacts, Preprocess, decode_with_facts, read_size
-from effxfer.runtime.reading import read_regular
 from effxfer.runtime.threads import usable_logical_cores
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def decode_item(root: Path | None, item: Item, max_pixels: int) -> Decoded:
         return _decode_builtin(item)
     _thread_state.complaints = []
     try:
-        data = read_regular(root / item.path, byte_limit(max_pixels))
+        data = read_image_bytes(root, item.path, byte_limit(max_pixels))
     except OSError as error:
         raise unreadable_error(error) from None
     # What is decoded must be what the key of the cache was computed from.
@@ -135,8 +136,11 @@ def _longer_side(root: Path | None, item: Item, max_pixels: int) -> int:
     if root is None:
         return int(max(builtin_image(item.path).shape))
     try:
-        return max(read_size(root / item.path, max_pixels=max_pixels))
-    except ImageError:
+        # Of a file the header alone is read.
+        place = split_path(root, item.path)
+        source = root / item.path if place is None else read_image_bytes(root, item.path, byte_limit(max_pixels))
+        return max(read_size(source, max_pixels=max_pixels))
+    except (ImageError, OSError):
         return 0
 
 

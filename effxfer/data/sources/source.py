@@ -1,4 +1,4 @@
-"""List the images of a source: a folder, a table or a built-in data set."""
+"""List the images of a source: a folder, shards, a table or a built-in data set."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,7 @@ from effxfer.data.listing import POSITION_KINDS, TABLES, SourceListing
 from effxfer.data.settings import DataSettings
 from effxfer.data.sources.builtin import read_builtin
 from effxfer.data.sources.folder import read_folder
+from effxfer.data.sources.shards.shard_source import find_shards, read_shards
 from effxfer.data.sources.table import read_table
 from effxfer.errors import DataError
 
@@ -32,6 +33,10 @@ def read_source(settings: DataSettings, base: Path) -> tuple[Path | None, Source
     if not os.path.lexists(path) and "/" not in settings.source and not Path(settings.source).suffix:
         _require_single(settings, "a built-in data set")
         return None, read_builtin(settings.source)
+    if shards := find_shards(path):
+        _require_single(settings, "a shard")
+        folder = path.parent if path.name == shards[0] else path
+        return folder, read_shards(folder, shards, settings)
     if not settings.source.lower().endswith(TABLES) or os.path.isdir(path):  # noqa: PTH112 (never raises)
         _require_single(settings, "a folder")
         return path, read_folder(path, settings)

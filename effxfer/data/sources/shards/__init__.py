@@ -1,0 +1,1 @@
+"""Images in `.tar` files of the layout of WebDataset, read where they are."""
