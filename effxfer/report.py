@@ -49,9 +49,8 @@ class Measurement:
     @classmethod
     def from_score(cls, name: str, score: "Score") -> "Measurement":
         """Name a score by its metric and `name`, such as `val` or `val/int8`; a task comes behind the split."""
-        split, *precision = name.split("/")
-        parts = (score.metric, split, *((score.task,) if score.task else ()), *precision)
-        return cls(name="/".join(parts), value=score.value, unit=score.unit, n=score.n, of=score.of)
+        full_name = score_name(score.metric, name, score.task)
+        return cls(name=full_name, value=score.value, unit=score.unit, n=score.n, of=score.of)
 
     def __str__(self) -> str:
         # Four digits: the interval of a timing is seldom below 0.1 %, and a share of 10,000 images has no more.
@@ -63,6 +62,16 @@ class Measurement:
         text += f" of {self.of}" if self.of and is_share else ""
         counted = f" {self.of}" if self.of and not is_share else ""
         return text + (f" (n={self.n}{counted})" if self.n > 1 else "")
+
+
+def score_name(metric: str, name: str, task: str = "") -> str:
+    """Return the name of a score's row: a task comes behind the split.
+
+    >>> score_name("accuracy", "val/int8", "colour")
+    'accuracy/val/colour/int8'
+    """
+    split, *precision = name.split("/")
+    return "/".join((metric, split, *((task,) if task else ()), *precision))
 
 
 @dataclass(frozen=True, kw_only=True)

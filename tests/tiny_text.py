@@ -37,7 +37,9 @@ def text_net(output: Output | None = None, seed: int = 0, tokens: Tokens = TOKEN
             torch.nn.init.normal_(parameter, std=0.2)
     classes = output.classes if output else LABELS
     set_head(net, spec={}, features=ENCODER["width"], classes=classes, output=output.to_json() if output else None)
-    torch.nn.init.normal_(net.head.out.weight, std=0.5)
+    for name, parameter in net.head.named_parameters():
+        if name.endswith("out.weight"):  # of several tasks there is one for each
+            torch.nn.init.normal_(parameter, std=0.5)
     return net.eval()
 
 

@@ -117,6 +117,16 @@ def test_documents_are_never_in_two_splits(tmp_path, questions):
     assert {item.split for item in scan(settings(file)).items} == {"train", "val", "test"}
 
 
+def test_a_single_document_leaves_nothing_to_validate_on_and_the_hint_says_why(questions, tmp_path):
+    content = json.loads(questions.read_text())
+    content["data"] = [{"paragraphs": [each for article in content["data"] for each in article["paragraphs"]]}]
+    questions.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="no readable validation text") as caught:
+        load_task(questions, tmp_path)
+    assert caught.value.code == "E313"
+    assert "all texts of a document stay in one split" in caught.value.hint
+
+
 def test_a_sentence_of_two_given_splits_is_an_error_and_of_documents_a_warning(tmp_path):
     text = "a O\nb B-X\n\n"
     for name, content in (("train", text + "c O\nd B-X\n\n"), ("test", text)):

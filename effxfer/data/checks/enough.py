@@ -8,6 +8,7 @@ import numpy as np
 from effxfer.data.listing import Finding, Item, LabelKind
 from effxfer.data.task import Task
 from effxfer.errors import DataError
+from effxfer.runtime.outputs.positions import PositionLabels
 
 
 def folds_need(unit: str) -> str:
@@ -56,4 +57,8 @@ def require_validation(task: Task) -> None:
     if not len(task.val):
         units = task.input.unit
         problem = f"{task.name} has no readable validation {units.removesuffix('s')}"
-        raise DataError(problem, f"repair the {units} of val, or add others", code="E313")
+        hint = f"repair the {units} of val, or add others"
+        if isinstance(task.train.labels, PositionLabels):
+            # One article of questions cannot be cut: texts of it would be in two splits.
+            hint = "add documents, or texts of the split val: all texts of a document stay in one split"
+        raise DataError(problem, hint, code="E313")

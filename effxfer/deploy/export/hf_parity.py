@@ -13,8 +13,12 @@ from effxfer.deploy.export.text_samples import text_samples
 from effxfer.deploy.settings import TOLERANCE
 from effxfer.errors import ModelFileError
 from effxfer.report import Measurement, Report
+from effxfer.runtime.checked_session import join_tasks
 from effxfer.runtime.model import BATCH
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.runtime.multi_task.worst_task import main_scores
 from effxfer.runtime.outputs.base import Labels, Output
+from effxfer.runtime.outputs.single_label import SINGLE_LABEL
 from effxfer.runtime.rows import Ragged, map_batches
 from effxfer.runtime.session import error_summary, open_session, session_options
 from effxfer.runtime.text.tokens import Tokens
@@ -27,22 +31,26 @@ class HfFile:
         file: The file.
         tokens: Input of the network.
         separator: Id behind each segment.
+        output: The kind of its labels; of several tasks the file has an output each.
         threads: Threads of ONNX Runtime; 0 is one per core.
 
     Raises:
         ModelFileError: If ONNX Runtime refuses the file (E424).
     """
 
-    def __init__(self, file: Path, tokens: Tokens, separator: int, threads: int = 0) -> None:
+    def __init__(
+        self, file: Path, tokens: Tokens, separator: int, output: Output = SINGLE_LABEL, threads: int = 0
+    ) -> None:
         try:
             self.session = open_session(file, session_options(threads=threads))
         except Exception as error:  # ONNX Runtime raises its own types
             raise ModelFileError(f"ONNX Runtime refuses {file}: {error_summary(error)}", code="E424") from error
         names = [tensor.name for tensor in self.session.get_inputs()]
-        self.tokens, self.separator = tokens, separator if SEGMENTS in names else -1
+        self.file, self.tokens, self.output = file, tokens, output
+        self.separator = separator if SEGMENTS in names else -1
 
     def logits(self, rows: Ragged, batch: int = BATCH) -> NDArray[np.float32]:
-        """Return the outputs `(N, C)` for rows of ids, in batches of unequal lengths.
+        """Return the outputs `(N, C)` for rows of ids, in batches of unequal lengths; those of all tasks side by side.
 
         The ids of padding are replaced by another token: a server may pad with any, and the mask must decide alone.
         """
@@ -51,8 +59,9 @@ class HfFile:
             feed = hf_feed(self.tokens.feed(chunk), self.tokens, self.separator)
             ids, mask = feed["input_ids"], feed["attention_mask"]
             feed["input_ids"] = np.where(mask, ids, ids[0, 0])
-            outputs: NDArray[np.float32] = self.session.run(None, feed)[0]
-            return outputs
+            results: list[NDArray[np.float32]] = self.session.run(None, feed)
+            several = isinstance(self.output, TaskOutputs)
+            return join_tasks(self.output, results, self.file) if several else results[0]
 
         return map_batches(rows, batch, run, 0)
 
@@ -79,7 +88,7 @@ def check_hf_inputs(
 
     Returns:
         `hf/batchB/PRECISION` and `hf/lengthL/PRECISION`: largest absolute difference of a logit at each batch size and
-        length, and `METRIC/hf/PRECISION`.
+        length, and `METRIC/hf/PRECISION`, of several tasks also `METRIC/hf/TASK/PRECISION`.
 
     Raises:
         GateError: With the figures (E601); the file is renamed to `*.rejected`.
@@ -87,7 +96,7 @@ def check_hf_inputs(
     """
     model = open_model(file, threads)
     try:
-        opened = HfFile(hf_file, model.tokens, separator, threads)
+        opened = HfFile(hf_file, model.tokens, separator, output, threads)
     except ModelFileError:
         reject(hf_file)
         raise
@@ -103,8 +112,11 @@ def check_hf_inputs(
                 Measurement(name=f"hf/{name}/{precision}", value=value, n=len(samples[name]))
                 for name, value in differences.items()
             ),
-            Measurement.from_score(f"ids/{precision}", output.score(expected, labels, "texts")),
-            Measurement.from_score(f"hf/{precision}", output.score(got, labels, "texts")),
+            *(
+                Measurement.from_score(f"ids/{precision}", each)
+                for each in main_scores(output, expected, labels, "texts")
+            ),
+            *(Measurement.from_score(f"hf/{precision}", each) for each in main_scores(output, got, labels, "texts")),
         )
     )
     allowed = tolerance * max(1.0, float(np.abs(expected).max()))

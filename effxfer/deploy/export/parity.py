@@ -13,7 +13,7 @@ from effxfer.deploy.export.logits import distance, onnx_logits, open_model, torc
 from effxfer.deploy.export.text_samples import text_samples, unequal_texts
 from effxfer.deploy.settings import TOLERANCE
 from effxfer.errors import GateError, ModelFileError
-from effxfer.report import Measurement, Report
+from effxfer.report import Measurement, Report, score_name
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.model import Model, ModelError
 from effxfer.runtime.multi_task.task_outputs import TaskOutputs
@@ -167,7 +167,7 @@ def drop_faults(
     tasks = output.outputs if isinstance(output, TaskOutputs) else {"": output}
     faults = []
     for task, each in tasks.items():
-        names = [f"{each.metric}/{side}/{task}".rstrip("/") for side in sides]
+        names = [score_name(each.metric, side, task) for side in sides]
         if report.get(names[0]) is None:
             continue  # auxiliary, or without labels here
         before, after = (report[name] for name in names)

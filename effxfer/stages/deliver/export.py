@@ -174,9 +174,6 @@ def _require_fitting(net: Net, settings: ExportSettings) -> None:
     if settings.bundle and isinstance(net.output, MaskedToken):
         text = "a bundle's card and page show no guesses of masked tokens"
         raise SettingsError(text, "finetune the network first")
-    if isinstance(net.output, TaskOutputs) and settings.hf_inputs:
-        text = f"hf_inputs is for a file of one task, this one answers {len(net.output.names)}"
-        raise SettingsError(text, "leave it out, or name all tasks but one as options.auxiliary of finetune")
     if settings.runtime == "openvino" and (net.text is not None or isinstance(net.head, Compare | Prototypes)):
         text = "OpenVINO takes no classes at run time, as the file of this network does"
         raise SettingsError(text, "set runtime = 'onnxruntime'")

@@ -81,20 +81,29 @@ def build_entries(
         Candidates in the order of their training, those with untrained heads first, the others by their loss; then the
         refused ones, of which `state` is None.
     """
-    entries = list[Entry]()
-    # What is fast already first: it needs no building.
-    order = sorted(networks, key=lambda network: network.present.ratio > limit)
-    with progress.bar("candidates", len(networks) * len(contest.settings.kinds)) as advance:
-        for network in order:
-            for kind in kinds_for(network, limit):
-                if due is not None and contest.now() > due and any(entry.state for entry in entries):
-                    entries.append(Entry(network=network.name, kind=kind, timing=None, detail=NO_TIME))
-                    continue
-                saved = work.once(f"build-{network.number}-{kind}", partial(build, contest, network, kind, limit))
-                entries.append(entry_of(saved, network.name, kind))
-                advance(1, f"{network.name}, {kind}")
+    entries, pairs = list[Entry](), building_order(networks, contest.settings.kinds, limit)
+    with progress.bar("candidates", len(pairs)) as advance:
+        for network, kind in pairs:
+            if due is not None and contest.now() > due and any(entry.state for entry in entries):
+                entries.append(Entry(network=network.name, kind=kind, timing=None, detail=NO_TIME))
+                continue
+            saved = work.once(f"build-{network.number}-{kind}", partial(build, contest, network, kind, limit))
+            entries.append(entry_of(saved, network.name, kind))
+            advance(1, f"{network.name}, {kind}")
     # Untrained heads first: nothing is known of them yet, and their features are whole.
     return sorted(entries, key=lambda entry: (entry.state is None, entry.loss is not None, entry.loss or 0.0))
+
+
+def building_order(networks: Sequence[Network], kinds: Sequence[str], limit: float) -> list[tuple[Network, str]]:
+    """Order what is to be built so that time that runs out costs least.
+
+    What is fast already comes first: it needs no building. Then each kind is tried on all networks before the next one,
+    on the fastest first, which has the least to lose. Otherwise the slow kinds of the first network would take the time
+    of all others.
+    """
+    pairs = [(network, kind) for network in networks for kind in kinds_for(network, limit)]
+    place = {UNCHANGED: -1, **{kind: number for number, kind in enumerate(kinds)}}
+    return sorted(pairs, key=lambda pair: (pair[0].present.ratio > limit, place[pair[1]], pair[0].present.ratio))
 
 
 def kinds_for(network: Network, limit: float) -> list[str]:

@@ -5,11 +5,16 @@ import pytest
 pytest.importorskip("tokenizers", reason="texts need the package tokenizers")
 
 from effxfer.deploy.export import hf_parity
+from effxfer.deploy.export.few_shot.prototypes import exported_module
 from effxfer.deploy.export.hf_inputs import hf_feed, write_hf_inputs
 from effxfer.deploy.export.hf_parity import HfFile, check_hf_inputs
 from effxfer.deploy.export.onnx import export_onnx
 from effxfer.errors import GateError, ModelFileError
+from effxfer.runtime.checked_session import join_tasks
 from effxfer.runtime.model import Model, ModelError
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.runtime.outputs.multi_label import MultiLabel
+from effxfer.runtime.outputs.single_label import SingleLabel
 from tests.tiny_text import ENCODER, TOKENS, rows, text_net
 
 SEPARATOR = ENCODER["separator"]
@@ -38,6 +43,26 @@ def test_unequal_texts_in_a_batch_have_the_outputs_of_the_other_file(files):
     assert {"hf/batch1/fp32", "hf/batch32/fp32", "hf/length8/fp32"} <= {row.name for row in report.rows}
     alone, together = (HfFile(files[1], TOKENS, SEPARATOR).logits(texts, batch) for batch in (1, 40))
     np.testing.assert_allclose(alone, together, rtol=0, atol=1e-5)
+
+
+def test_several_tasks_have_an_output_each_and_the_worst_one_decides(tmp_path, monkeypatch):
+    output = TaskOutputs(
+        outputs={"tone": SingleLabel(classes=("good", "bad")), "stars": MultiLabel(classes=("a", "b"))}
+    )
+    net = text_net(output)
+    module, _ = exported_module(net)
+    file = export_onnx(module, tmp_path / "m.onnx", input=net.input, output=output, key="k")
+    hf_file = write_hf_inputs(file, tmp_path / "m.hf.onnx", TOKENS)
+    assert [each.name for each in onnxruntime.InferenceSession(hf_file).get_outputs()] == ["tone", "stars"]
+    texts = rows(40, seed=3)
+    tone = Model(file).logits(texts)[:, :2].argmax(1)
+    labels = np.column_stack([tone, np.tile([[0, 1], [1, 0]], (20, 1))]).astype(np.float32)
+    check = {"output": output, "precision": "fp32", "tolerance": 1e-5}
+    report = check_hf_inputs(hf_file, file, texts, labels, SEPARATOR, **check)
+    assert report["accuracy/hf/tone/fp32"].value == report["accuracy/ids/tone/fp32"].value == 100
+    monkeypatch.setattr(hf_parity, "join_tasks", lambda output, results, path: -join_tasks(output, results, path))
+    with pytest.raises(GateError, match=r"task 'tone': accuracy fell by 100\.00 points"):
+        check_hf_inputs(hf_file, file, texts, labels, SEPARATOR, **check)
 
 
 def test_segments_are_those_that_are_passed(files):

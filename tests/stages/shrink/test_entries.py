@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from effxfer.stages.shrink.entries import Entry, kinds_for
+from effxfer.stages.shrink.entries import Entry, building_order, kinds_for
 from tests import tiny
 
 
@@ -26,6 +26,19 @@ def network(ratio, *, is_trained=True, full_side=32, **changes):
 )
 def test_what_applies_depends_on_the_latency_that_a_network_has(candidate, kinds):
     assert kinds_for(candidate, 0.5) == kinds
+
+
+def test_what_needs_no_building_comes_first_then_each_kind_on_the_fastest_network():
+    slow, fast, faster = network(1.0), network(0.4), network(0.7)
+    names = {id(slow): "slow", id(fast): "fast", id(faster): "faster"}
+    order = building_order([slow, fast, faster], ["images", "larger images", "channels"], 0.5)
+    assert [(names[id(each)], kind) for each, kind in order] == [
+        ("fast", "unchanged"),
+        ("faster", "images"),
+        ("slow", "images"),
+        ("faster", "channels"),
+        ("slow", "channels"),
+    ]
 
 
 def test_a_network_as_it_is_has_its_own_name():

@@ -97,7 +97,7 @@ def test_auxiliary_tasks_are_not_in_the_file_and_a_single_one_left_is_a_plain_fi
     ("prune lottery", {"strategy": "multi_task", "options": {"sharing": "mtan"}}, "the network share otherwise"),
     ("search", {}, "this stage takes one task, .* has 2: colour, warm"),
     ("curve", {}, "needs labels of kind single"),
-    ("export", {"hf_inputs": True}, "hf_inputs is for a file of one task, this one answers 2"),
+    ("export", {"hf_inputs": True}, "hf_inputs needs texts, this network takes images"),
     ("prune gradual", {"strategy": "multi_task"}, "does not train the weights to be pruned"),
 ])  # fmt: skip
 def test_what_does_not_take_several_tasks_is_refused_by_name(network, data, tmp_path, stage, options, says):
