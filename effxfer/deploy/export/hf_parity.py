@@ -60,8 +60,9 @@ class HfFile:
             ids, mask = feed["input_ids"], feed["attention_mask"]
             feed["input_ids"] = np.where(mask, ids, ids[0, 0])
             results: list[NDArray[np.float32]] = self.session.run(None, feed)
-            several = isinstance(self.output, TaskOutputs)
-            return join_tasks(self.output, results, self.file) if several else results[0]
+            if isinstance(self.output, TaskOutputs):
+                return join_tasks(self.output, results, self.file)
+            return results[0]
 
         return map_batches(rows, batch, run, 0)
 

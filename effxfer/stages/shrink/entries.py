@@ -102,8 +102,8 @@ def building_order(networks: Sequence[Network], kinds: Sequence[str], limit: flo
     of all others.
     """
     pairs = [(network, kind) for network in networks for kind in kinds_for(network, limit)]
-    place = {UNCHANGED: -1, **{kind: number for number, kind in enumerate(kinds)}}
-    return sorted(pairs, key=lambda pair: (pair[0].present.ratio > limit, place[pair[1]], pair[0].present.ratio))
+    ranks = {UNCHANGED: -1, **{kind: number for number, kind in enumerate(kinds)}}
+    return sorted(pairs, key=lambda pair: (pair[0].present.ratio > limit, ranks[pair[1]], pair[0].present.ratio))
 
 
 def kinds_for(network: Network, limit: float) -> list[str]:
