@@ -154,21 +154,41 @@ def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Devic
         rank=lambda remaining: rank_candidates(remaining, board, ms, settings.latency_penalty),
         begin_round=lambda remaining, number: work.prepare(trial(one, number, k) for k, one in enumerate(remaining)),
     )  # fmt: skip
-    last_round, plain = len(plan) - 1, source_only(entered, winner) if settings.validator != "source" else None
-    # Its share of the time where source only is trained beside it, else all that remains.
+    last_round, plain = len(plan) - 1, find_rival(entered, winner, board, settings.validator)
+    # Its share of the time where another is trained beside it, else all that remains.
     final = recipe(winner, last_round, 0 if plain else plan[-1].count - 1)
     trained, report, last = train_winner(winner, final, settings.validator, device, work)
     board[winner.name] = add_run(board.get(winner.name), last, len(plan))
     if plain is not None:
         full_length = recipe(plain, last_round, 1)
         rival, rival_report, last = train_winner(
-            plain, full_length, settings.validator, device, work.part("source-only")
+            plain, full_length, settings.validator, device, work.part("source-only" if _adapts(winner) else "rival")
         )
         board[plain.name] = add_run(board.get(plain.name), last, len(plan))
         if board[winner.name]["judged"] < board[plain.name]["judged"]:
             trained, report = rival, rival_report
         notes += (comparison_with(plain, winner, board, settings.validator),)
     return trained, report + leaderboard(entered, board, ms, settings.validator) + Report(notes=notes)
+
+
+def find_rival(
+    entered: Sequence[Candidate], winner: Candidate, board: Board, validator: Validator
+) -> Candidate | None:  # fmt: skip
+    """Return the candidate to train in full beside the winner; None for none.
+
+    By a validator it is source only. Beside a closed formula, of tasks in time, it is the best one that trains: short
+    rounds tell all of the formula, and little of it.
+    """
+    if validator != "source":
+        return source_only(entered, winner)
+    if not winner.recipe.in_time or not _solves(winner):
+        return None
+    trained = [candidate for candidate in entered if candidate.name in board and not _solves(candidate)]
+    return max(trained, key=lambda each: (board[each.name]["round"], board[each.name]["judged"]), default=None)
+
+
+def _solves(candidate: Candidate) -> bool:
+    return make_strategy(candidate.recipe.strategy, candidate.recipe.options).solves
 
 
 def source_only(entered: Sequence[Candidate], winner: Candidate) -> Candidate | None:
@@ -183,11 +203,12 @@ def _adapts(candidate: Candidate) -> bool:
 
 
 def comparison_with(plain: Candidate, winner: Candidate, board: Board, validator: Validator) -> str:
-    """Say which of the winner of the rounds and source only was better after full training, and what labels say."""
+    """Say which of the winner of the rounds and its rival was better after full training, and what labels say."""
     first, second = board[winner.name], board[plain.name]
     choice = winner.name if first["judged"] >= second["judged"] else plain.name
     figures = f"{winner.name} {first['judged']:.3f}, {plain.name} {second['judged']:.3f}"
-    text = f"{choice} was chosen, by {validator!r} after full training: {figures}"
+    measure = "mean accuracy on validation splits" if validator == "source" else repr(validator)
+    text = f"{choice} was chosen, by {measure} after full training: {figures}"
     if first.get("target") is None or second.get("target") is None:
         return text
     labels = f"{winner.name} {first['target']:.1f} %, {plain.name} {second['target']:.1f} %"

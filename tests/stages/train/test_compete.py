@@ -9,7 +9,7 @@ from effxfer.data.settings import DataSettings
 from effxfer.errors import SettingsError
 from effxfer.settings import build
 from effxfer.stages.settings.base import CONTINUAL
-from effxfer.stages.settings.common import BOARD
+from effxfer.stages.settings.common import BOARD, Finetune
 from effxfer.stages.settings.compete_settings import CANDIDATES, DOMAIN_CANDIDATES, WEIGHTINGS, Compete
 from effxfer.stages.train import compete as module
 from effxfer.stages.train.continual import stream_contest as streams
@@ -268,3 +268,15 @@ def test_recipes_in_time_and_others_do_not_mix_and_all_compete_if_none_is_named(
                          fit={**tiny.FIT, "epochs": 1})  # fmt: skip
     with pytest.raises(SettingsError, match="compete from a network without a memory, this one has that of 'replay'"):
         tiny.stage("compete", learned, tmp_path / "out", stream, strategy="replay", candidates={"a": {}}, **IN_TIME)
+
+
+def test_beside_a_formula_the_best_method_that_trains_is_trained_in_full():
+    names = {"nearest mean": "nearest_mean", "icarl": "icarl", "replay": "replay"}
+    entered = [
+        SimpleNamespace(name=name, recipe=build(Finetune, {"strategy": strategy}, "finetune"))
+        for name, strategy in names.items()
+    ]
+    board = {"nearest mean": (2, 60.0), "icarl": (2, 59.0), "replay": (1, 70.0)}
+    board = {name: {"round": number, "judged": value} for name, (number, value) in board.items()}
+    assert module.find_rival(entered, entered[0], board, "source").name == "icarl"
+    assert module.find_rival(entered, entered[1], board, "source") is None
