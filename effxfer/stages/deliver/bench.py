@@ -7,6 +7,7 @@ from typing import Any
 
 from effxfer.artifact import Artifact
 from effxfer.benchmark.compare import EAGER, bench_models, enforce
+from effxfer.benchmark.runtimes.registry import NO_RUNTIMES
 from effxfer.benchmark.sweep import sweep
 from effxfer.benchmark.text_lengths import time_long_texts
 from effxfer.benchmark.untrusted.sandbox import call_in_sandbox
@@ -125,7 +126,9 @@ def files_of(named: Mapping[str, Path]) -> dict[str, Path]:
     return files
 
 
-def measure(files: Mapping[str, Path], settings: Bench, exported_for: Mapping[str, str], **arguments: Any) -> Report:
+def measure(
+    files: Mapping[str, Path], settings: Bench, exported_for: Mapping[str, str] = NO_RUNTIMES, **arguments: Any
+) -> Report:
     """Time files in turns, and sweep over threads and batch sizes if the settings name several.
 
     Args:

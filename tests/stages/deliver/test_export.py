@@ -249,7 +249,12 @@ def test_without_the_files_of_the_page_nothing_is_exported(dense, data, tmp_path
 def test_files_for_openvino_are_checked_and_benched_in_it(dense, exported, data, tmp_path, monkeypatch):
     require_openvino()
     written = exported.path / "model.onnx"
-    monkeypatch.setattr(stage, "export_onnx", lambda _module, file, **_: Path(shutil.copy(written, file)))
+
+    def copy_written(_module, file, **_):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(written, file))
+
+    monkeypatch.setattr(stage, "export_onnx", copy_written)
     in_openvino = tiny.stage("export", dense, tmp_path / "out", data, int8=False, runtime="openvino")
     report = in_openvino.manifest.report
     assert any(note.startswith("runtime: OpenVINO 2") for note in report.notes)
