@@ -6,10 +6,8 @@ from torch import nn
 
 from effxfer.errors import SettingsError
 from effxfer.net.edits import apply_edit, rebuild
-from effxfer.net.heads.multi_head import SplitHead
-from effxfer.net.multi_task.cross_stitch import CrossStitch, StitchedPart, StitchUnit, stitched_stages
+from effxfer.net.multi_task.cross_stitch import StitchUnit, stitched_stages
 from effxfer.net.net import Net
-from tests.net.heads.test_mmoe import error_of, unrelated_tasks
 from tests.net.nets import SMALL, WIDE
 
 
@@ -73,25 +71,3 @@ def test_a_body_that_is_no_chain_and_a_ticket_are_refused_by_name():
     apply_edit(ticket, "sparsify", weights=["body.stem.0.weight"])
     with pytest.raises(SettingsError, match="it is a ticket"):
         stitch(ticket)
-
-
-def stitched(features, width):
-    layers = [nn.Sequential(nn.Linear(inputs, width), nn.ReLU()) for inputs in (features, width)]
-    body = CrossStitch([StitchedPart(layer, 2, 0.9) for layer in layers], 2)
-    return nn.Sequential(body, SplitHead([nn.Linear(width, 1) for _ in range(2)]))
-
-
-def hard(features, width):
-    layers = [nn.Linear(features, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)]
-    return nn.Sequential(*layers)
-
-
-@pytest.mark.slow
-def test_mixed_copies_beat_hard_sharing_of_as_many_weights_on_unrelated_tasks():
-    """Errors of three seeds: 0.32, 0.19 and 0.28 with hard sharing of 303 weights, 0.20, 0.08 and 0.18 with 322."""
-    x, y = unrelated_tasks(5000, 32, 0)
-    torch.manual_seed(0)
-    shared = hard(32, 7)
-    torch.manual_seed(0)
-    copies = stitched(32, 4)
-    assert error_of(copies, x, y) < 0.8 * error_of(shared, x, y)
