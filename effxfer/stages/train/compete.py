@@ -5,11 +5,9 @@ still high, so an intermediate score predicts the final one badly.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +19,16 @@ from effxfer.data.text_input import read_alike
 from effxfer.errors import GateError, SettingsError
 from effxfer.net.net import Net
 from effxfer.process.scratch import scratch_folder
-from effxfer.report import Curve, Report, Table
-from effxfer.runtime.inputs import SIZE_UNITS, Input
-from effxfer.runtime.outputs.base import BELOW_ALL
+from effxfer.report import Report
+from effxfer.runtime.inputs import Input
 from effxfer.search.halving import rounds, successive_halving, training_share
 from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.runner.onnx_timing import export_plain
-from effxfer.stages.settings.common import BOARD, Finetune
+from effxfer.stages.settings.common import Finetune
 from effxfer.stages.settings.compete_settings import Compete
-from effxfer.stages.train.continual.stream_contest import (
-    require_new,
-    stream_notes,
-    train_on_stream,
-    train_stream_winner,
-)
+from effxfer.stages.train.competition.board import add_run, comparison_with, leaderboard, rank_candidates
+from effxfer.stages.train.competition.candidate import FAILED, Board, Candidate
+from effxfer.stages.train.continual.stream_contest import require_new, train_on_stream, train_stream_winner
 from effxfer.stages.train.domain_report import target_accuracy
 from effxfer.stages.train.finetune import accuracy_report, adapt, training_curves
 from effxfer.stages.train.head import new_head
@@ -48,56 +42,6 @@ from effxfer.transfer.strategies import make_strategy
 
 # Chosen, not measured: latency only weighs in where `latency_penalty` is set, in points per factor of two.
 TIMING_SECONDS = 10.0
-FAILED = BELOW_ALL  # so that diverged candidates rank last
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Candidate:
-    """A training recipe on a network.
-
-    Attributes:
-        name: Unique name of the candidate.
-        network: Name of the network.
-        net: The untrained network; never changed.
-        tasks: Tasks with images at the input side of this recipe.
-        recipe: Training settings.
-    """
-
-    name: str
-    network: str
-    net: Net
-    tasks: Sequence[Task]
-    recipe: Finetune
-
-    @property
-    def title(self) -> str:
-        """The main metric in tables and curves."""
-        return self.tasks[-1].output.title
-
-    @property
-    def shape(self) -> str:
-        """Key of its latency: network and input side."""
-        return f"{self.network}, {self.side} {self.unit}"
-
-    @property
-    def side(self) -> int:
-        """Side of its input images in pixels."""
-        return self.tasks[-1].input.size
-
-    @property
-    def unit(self) -> str:
-        """Unit of the side: pixels, or the tokens of a text."""
-        return SIZE_UNITS[self.tasks[-1].input.kind]
-
-    def start_net(self) -> Net:
-        """Copy its network, with the input of its recipe."""
-        net = deepcopy(self.net)
-        net.input = self.tasks[-1].input
-        return net
-
-
-Board = dict[str, dict[str, Any]]
-"""Last training run of each candidate, by name: `val` in percent, `judged`, `epochs`, `seconds`, `round`, ..."""
 
 
 def compete(net: Net, tasks: Sequence[Task], settings: Compete, *, device: Device, work: Work) -> tuple[Net, Report]:
@@ -202,19 +146,6 @@ def _adapts(candidate: Candidate) -> bool:
     return make_strategy(candidate.recipe.strategy, candidate.recipe.options).adapts_domain
 
 
-def comparison_with(plain: Candidate, winner: Candidate, board: Board, validator: Validator) -> str:
-    """Say which of the winner of the rounds and its rival was better after full training, and what labels say."""
-    first, second = board[winner.name], board[plain.name]
-    choice = winner.name if first["judged"] >= second["judged"] else plain.name
-    figures = f"{winner.name} {first['judged']:.3f}, {plain.name} {second['judged']:.3f}"
-    measure = "mean accuracy on validation splits" if validator == "source" else repr(validator)
-    text = f"{choice} was chosen, by {measure} after full training: {figures}"
-    if first.get("target") is None or second.get("target") is None:
-        return text
-    labels = f"{winner.name} {first['target']:.1f} %, {plain.name} {second['target']:.1f} %"
-    return f"{text}. By the target's labels, which chose nothing: {labels}"
-
-
 def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list[Candidate], tuple[str, ...]]:
     """Combine every recipe with every network; return the candidates and notes on the networks' weights.
 
@@ -300,31 +231,6 @@ def run_summary(history: Sequence[Row]) -> dict[str, Any]:
     return {"epochs": len(history), "passes": [(row["epoch"], row["score"]) for row in history if "score" in row]}
 
 
-def add_run(before: Mapping[str, Any] | None, run: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Replace a candidate's leaderboard entry by its latest run, and add up the training time."""
-    return {**run, "seconds": run["seconds"] + (before["seconds"] if before else 0.0), "round": number}
-
-
-def rank_candidates(
-    remaining: Sequence[Candidate], board: Mapping[str, Any], ms: Mapping[str, float], penalty: float
-) -> list[Candidate]:
-    """Sort candidates, best first; ties keep the order of the settings.
-
-    Raises:
-        GateError: If all of them diverged.
-    """
-    if all(board[candidate.name]["judged"] == FAILED for candidate in remaining):
-        reason = board[remaining[0].name]["failed"]
-        raise GateError(f"all candidates diverged; the first one: {reason}", "lower fit.lr, or raise the time limit")
-    fastest = min(ms.values(), default=1.0)
-
-    def objective(candidate: Candidate) -> float:
-        # In doublings: a millisecond is worth more of 2 than of 200.
-        return float(board[candidate.name]["judged"]) - penalty * log2(ms.get(candidate.shape, fastest) / fastest)
-
-    return sorted(remaining, key=objective, reverse=True)
-
-
 def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
     """Measure the p50 in ms of each combination of network and input side, exported with a new head; by shape."""
     with scratch_folder() as folder:
@@ -338,76 +244,3 @@ def latencies(entered: Sequence[Candidate], seed: int) -> dict[str, float]:
             runners[candidate.shape] = onnx_runner(file, feed_for(file, seed=seed), 1)
         timed = compare(runners, baseline=next(iter(runners)), max_seconds=TIMING_SECONDS, seed=seed)
     return {timing.name: timing.p50 for timing in timed}
-
-
-def leaderboard(
-    entered: Sequence[Candidate], board: Board, ms: Mapping[str, float], validator: Validator
-) -> Report:  # fmt: skip
-    """Leaderboard, sorted by round reached, then by what chose."""
-    order = sorted(
-        (candidate for candidate in entered if candidate.name in board),
-        key=lambda candidate: (-board[candidate.name]["round"], -board[candidate.name]["judged"]),
-    )
-    rows = tuple(
-        leaderboard_row(place, candidate, board[candidate.name], ms, validator)
-        for place, candidate in enumerate(order, 1)
-    )
-    curves = tuple(
-        Curve(
-            title=f"Validation {candidate.title} of the last training run", name=candidate.name, x="epoch",
-            y=f"{candidate.title}, %",
-            points=tuple(map(tuple, board[candidate.name]["passes"])),
-        )
-        for candidate in order
-        if board[candidate.name]["passes"]
-    )  # fmt: skip
-    names = [candidate.name for candidate in order]
-    failed = [f"{name}: {board[name]['failed']}" for name in names if "failed" in board[name]]
-    idle = [candidate.name for candidate in entered if candidate.name not in board]
-    late = [f"not tried, because the time limit was reached: {', '.join(idle)}"] if idle else []
-    return Report(
-        tables=(Table(title=BOARD, rows=rows),),
-        curves=curves,
-        notes=(*failed, *late, *margin_note(order, board, validator)),
-    )
-
-
-def leaderboard_row(
-    place: int, candidate: Candidate, entry: Mapping[str, Any], ms: Mapping[str, float], validator: Validator
-) -> dict[str, Any]:  # fmt: skip
-    """One row of the leaderboard."""
-    row = {
-        "place": place,
-        "candidate": candidate.name,
-        "network": candidate.network,
-        "strategy": candidate.recipe.strategy,
-        f"{'side' if candidate.unit == 'px' else 'size'} {candidate.unit}": candidate.side,
-        "rounds": entry["round"],
-        "epochs": entry["epochs"],
-        f"{candidate.title} val %": None if entry["val"] == FAILED else entry["val"],
-        "seconds": entry["seconds"],
-        **entry.get("tasks", {}),
-    }
-    if validator != "source":
-        row |= {validator: None if entry["judged"] == FAILED else entry["judged"], "target %": entry.get("target")}
-    return {**row, "p50 ms": ms[candidate.shape]} if ms else row
-
-
-def margin_note(order: Sequence[Candidate], board: Board, validator: Validator) -> tuple[str, ...]:
-    """Note the margin, in validation examples, between the best two candidates, or what they were compared by."""
-    if len(order) < 2:
-        return ()
-    if validator != "source":
-        text = f"{len(order)} candidates were compared by {validator!r} on the target, without its labels;"
-        return (f"{text} the column `target %` is for the report only, and chose nothing",)
-    if order[0].recipe.in_time:
-        return stream_notes([candidate.name for candidate in order], board, order[0].tasks)
-    first, second = (board[candidate.name] for candidate in order[:2])
-    task, gap = order[0].tasks[-1], abs(first["val"] - second["val"])
-    n, unit = len(task.val), task.input.unit
-    count = round(gap * n / 100)
-    behind = f"{count} {unit if count != 1 else unit[:-1]}" if task.output.kind == "single" else f"{gap:.2f} points"
-    return (
-        f"{len(order)} candidates were compared on {n} validation {unit}; the winner was trained longest; the second, "
-        f"{order[1].name}, was {behind} behind after its last training run",
-    )

@@ -244,7 +244,7 @@ def test_strategies_in_time_compete_by_all_tasks_with_both_controls(tmp_path, st
     rows = board(made)
     assert {row["candidate"] for row in rows} == {"naive", "nearest mean", "replay", "weights"}
     for row in rows:
-        assert row["accuracy val %"] == pytest.approx((row["first"] + row["second"]) / 2)
+        assert row["accuracy val %"] == pytest.approx((row["first val %"] + row["second val %"]) / 2)
     assert any(f"{rows[0]['candidate']} was chosen" in note for note in made.manifest.report.notes)
     assert "forgetting/test" in {row.name for row in made.manifest.report.rows}
     best = {row["candidate"]: row for row in rows}

@@ -1,0 +1,1 @@
+"""Who competes, and the board of what they reached."""
