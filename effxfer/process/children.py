@@ -64,6 +64,18 @@ def start(
     )  # fmt: skip
 
 
+def converse(target: Path | str, *arguments: str) -> subprocess.Popen[str]:
+    """Start a child that reads lines and writes lines, and ends with this process; call it in the main thread.
+
+    Args:
+        target: A script or a module, see `child_command`.
+        arguments: Its arguments.
+    """
+    pipe = subprocess.PIPE
+    command = child_command(target, *arguments)
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace")
+
+
 def interpreter() -> tuple[str, dict[str, str]]:
     """Return the resolved path of this Python and its `PYTHONPATH`, for an emulator."""
     directory = Path.cwd().resolve()

@@ -1,4 +1,4 @@
-"""Child process of `measure_cold_start` and `measure_memory`: run one model, without importing effxfer.
+"""Child process that measures cold starts, memory and serving: run one model, without importing effxfer.
 
 Times are those of `time.monotonic_ns`, whose zero all processes of a machine share. On Linux, `ru_maxrss` is useless,
 because a child inherits its parent's; `VmHWM` is that of this process only.
@@ -91,6 +91,35 @@ def peak_memory(runtime: str, file: str, feed: dict[str, Any], threads: int, run
     return {} if idle is None or peak is None else {"idle_mb": idle, "peak_mb": peak}
 
 
+def serve(runtime: str, file: str, feed: dict[str, Any], threads: int) -> None:
+    """Run the model on zeros from moment to moment as lines of the input say; write the durations of all calls.
+
+    A line is a list of two moments in nanoseconds; it ends with the input. Before each, an empty list says that the
+    model is open and waits. Durations are in seconds, of calls that ended in time.
+    """
+    run, zeros = import_runtime(runtime)(file, threads), zeros_of(feed)
+    run(zeros)
+    while True:
+        write_line([])
+        line = sys.stdin.readline()
+        if not line:
+            return
+        begin, end = json.loads(line)
+        time.sleep(max(0.0, (begin - time.monotonic_ns()) / 1e9))
+        moments = [time.monotonic_ns()]
+        while moments[-1] < end:
+            run(zeros)
+            moments.append(time.monotonic_ns())
+        ends = [moment for moment in moments[1:] if moment <= end]
+        write_line([(after - before) / 1e9 for before, after in zip(moments, ends, strict=False)])
+
+
+def write_line(value: object) -> None:
+    """Write a value as a line of JSON at once."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
 def peak_mb() -> float | None:
     """Return the peak resident memory of this process in MB (10^6 bytes), or None if it is unknown."""
     status = Path("/proc/self/status")
@@ -115,5 +144,7 @@ def reset_peak() -> None:
 
 if __name__ == "__main__":
     request: dict[str, Any] = json.loads(sys.argv[1])
-    measured = peak_memory(**request) if "runs" in request else time_steps(**request)
-    sys.stdout.write(json.dumps(measured) + "\n")
+    if request.pop("serve", False):
+        serve(**request)
+    else:
+        write_line(peak_memory(**request) if "runs" in request else time_steps(**request))

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from effxfer import __version__
+from effxfer.benchmark.measure.serving import SERVED_BY
 from effxfer.benchmark.report import MACHINE
 from effxfer.deploy.bundle.markdown import Markdown, escape, format_code, quote_string
 from effxfer.deploy.bundle.page import WEB, Page
@@ -76,8 +77,8 @@ def card(
         task=TASKS.get(output.kind, TASKS[input.kind]), metric=accuracy.metric, key=metadata.key,
         version=__version__, page=page, input=input, shown=_first_names(output), decisions=_decisions(output, metadata),
         short=short_side(input) if isinstance(input, Preprocess) else 0, accuracy=_accuracies(accuracy),
-        results=_results(accuracy), table=markdown(speed.tables[0]), machine=_machine(speed), notes=speed.notes,
-        warnings=_warnings(origin),
+        results=_results(accuracy), table=markdown(speed.tables[0]), served=_serving_table(speed),
+        machine=_machine(speed), notes=speed.notes, warnings=_warnings(origin),
         tables=[(table.title, markdown(table)) for table in accuracy.tables if _is_by_class(table)],
     )  # fmt: skip
 
@@ -181,6 +182,12 @@ def _results(report: Report) -> list[dict[str, Any]]:
         if quantity == report.metric and precision in ("fp32", "int8"):
             rows.append({"split": split, "file": precision, "value": round(row.value, 2)})
     return rows
+
+
+def _serving_table(speed: Report) -> Markdown | None:
+    """Return the table of `serving_report`, if it was measured."""
+    tables = [table for table in speed.tables if table.rows and SERVED_BY in table.rows[0]]
+    return markdown(tables[0]) if tables else None
 
 
 def _machine(speed: Report) -> str:

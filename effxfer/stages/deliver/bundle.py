@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from effxfer.benchmark.compare import bench_models
+from effxfer.benchmark.measure.serving import measure_serving, serving_report
+from effxfer.benchmark.protocol.runners import feed_for, unit_of
 from effxfer.data.task import Task
 from effxfer.deploy.bundle.bundle import write_bundle
 from effxfer.deploy.bundle.card import TASKS, UNKNOWN, Origin
@@ -63,7 +65,8 @@ def bundle(
         libraries: Result of `find_libraries`.
 
     Returns:
-        The size of the bundle in MB, and notes on its use and on what its page cannot do.
+        The size of the bundle in MB, what processes and threads serve, and notes on its use and on what its page cannot
+        do.
     """
     # One cold start and no least duration: figures for a README, within the seconds that the settings give.
     speed = bench_models(
@@ -73,17 +76,35 @@ def bundle(
         max_seconds=settings.latency_seconds, min_seconds=0.0, cold=1, seed=settings.seed,
         own_runtimes={file.name: settings.runtime for file in files},
     )  # fmt: skip
+    served = serve(files[-1], net.input, settings)
     backbone = str(net.backbone.get("source", UNKNOWN)).partition("@")[0]
     origin = Origin(
         title=f"{task.name} {TITLES[task.output.kind]}", backbone=backbone, backbone_license=settings.backbone_license,
         data=task.name, data_license=settings.data_license, runtime=settings.runtime,
     )  # fmt: skip
     page = check_page(net.input, task, libraries)
-    write_bundle(folder, files, origin=origin, accuracy=accuracy, speed=speed, page=page)
+    write_bundle(folder, files, origin=origin, accuracy=accuracy, speed=speed + served, page=page)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     server = "; its page needs a web server: `python -m http.server`" if page.libraries else ""
     notes = (f"bundle: {BUNDLE}/README.md says how to use it{server}", *([f"bundle: {page.note}"] if page.note else ()))
-    return Report(rows=(Measurement(name="bundle", value=size / 1e6, unit="MB"),), notes=notes)
+    return Report(rows=(Measurement(name="bundle", value=size / 1e6, unit="MB"),), notes=notes) + served
+
+
+def serve(file: Path, input: Input, settings: ExportSettings) -> Report:
+    """Measure whether one process with all threads or several with fewer serve more; empty on a single core.
+
+    Args:
+        file: The file that ships.
+        input: The network's input.
+        settings: Runtime and seconds of the latency measurement.
+    """
+    cores = usable_cores()
+    if cores == 1:
+        return Report()
+    feed = feed_for(file, size=None if isinstance(input, Tokens) else input.size, seed=settings.seed)
+    seconds = settings.latency_seconds / 2  # chosen: few layouts, whose rates differ by more than files' latencies
+    served = measure_serving(file, feed, cores=cores, seconds=seconds, runtime=settings.runtime)
+    return serving_report(served, file.name, unit_of(feed))
 
 
 def check_page(input: Input, task: Task, libraries: Sequence[WebFiles]) -> Page:

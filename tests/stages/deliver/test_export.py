@@ -226,7 +226,8 @@ def ort_web(tmp_path):
     return str(folder)
 
 
-def test_a_bundle_is_part_of_the_result(dense, data, tmp_path, ort_web):
+def test_a_bundle_is_part_of_the_result(dense, data, tmp_path, ort_web, monkeypatch):
+    monkeypatch.setattr("effxfer.stages.deliver.bundle.usable_cores", lambda: 2)
     made = tiny.stage(
         "export", dense, tmp_path / "out", data, int8=False, bundle=True, ort_web=ort_web, data_license="mit"
     )
@@ -236,6 +237,11 @@ def test_a_bundle_is_part_of_the_result(dense, data, tmp_path, ort_web):
     assert f"accuracy/test/fp32: {accuracy}" in card
     assert "| model.onnx |" in card
     assert str(tmp_path) not in card
+    assert {"1 process of 2 threads", "2 processes of 1 thread"} <= {
+        row.name.partition("/")[2] for row in made.manifest.report.rows if row.name.startswith("serving/")
+    }
+    assert "| 2 processes of 1 thread |" in card
+    assert "model.onnx is served best by" in card
     assert {"bundle/model.onnx", "bundle/index.html", "bundle/ort/ort.wasm.min.mjs"} <= made.manifest.files.keys()
     assert made.manifest.report["bundle"].value > 0
 
