@@ -11,7 +11,8 @@
 Functions that write a model directory have these arguments in common:
 
     source    the network to start from: a model directory, the name of a bundled model, `timm:NAME[@FILE]`,
-              `torchvision:NAME[@FILE]`, `package.module:factory`, a `Result`, or what `load` returned
+              `torchvision:NAME[@FILE]`, `package.module:factory`, a dictionary of `[backbone]`, a `Result`, or what
+              `load` returned
     out       the model directory to write; an existing result of the same inputs is returned without any work
     data      a folder of class folders, a table, `digits`, a dictionary of settings, or what `load_data` returned;
               None for the data that the model was made with. A list has a task in each entry

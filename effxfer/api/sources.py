@@ -70,7 +70,7 @@ class Dataset:
         return "\n".join([f"{head}; {counts} {self.listing.unit}", *notes])
 
 
-Network = PathLike | Result | Artifact | Backbone | BackboneSettings
+Network = PathLike | Mapping[str, Any] | Result | Artifact | Backbone | BackboneSettings
 Source = Network | TicketFile | AdapterOnBase
 Data = PathLike | Mapping[str, Any] | Dataset | DataSettings
 
@@ -174,6 +174,11 @@ def origin_of(source: Source, backbone: Mapping[str, Any]) -> Origin:
 
 def network_of(source: Network, backbone: Mapping[str, Any]) -> Artifact | BackboneSettings:
     """Convert the source of a network; see `origin_of` for arguments and errors."""
+    if isinstance(source, Mapping):
+        # As the table `[backbone]` of a pipeline. Settings of the call win, as with a name.
+        table = overlay(source, backbone)
+        name = build(BackboneSettings, table, "backbone").source
+        return network_of(name, {key: value for key, value in table.items() if key != "source"})
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
         origin = artifact.find(name) or build(BackboneSettings, {"source": name, **backbone}, "backbone")
@@ -184,7 +189,12 @@ def network_of(source: Network, backbone: Mapping[str, Any]) -> Artifact | Backb
         raise _opened_source_error(repr(source))
     if isinstance(source, Result):
         return source.artifact
-    return source.settings if isinstance(source, Backbone) else source
+    if isinstance(source, Backbone):
+        return source.settings
+    if not isinstance(source, Artifact | BackboneSettings):
+        hint = "pass a name, a path, a dictionary of `[backbone]`, a result, or `ex.load(...)`"
+        raise SettingsError(f"a {type(source).__name__} is no source of a network", hint)
+    return source
 
 
 def _opened_source_error(name: str) -> SettingsError:

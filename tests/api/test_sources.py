@@ -1,7 +1,7 @@
 import pytest
 
 import effxfer as ex
-from effxfer.api.sources import data_table, table_of
+from effxfer.api.sources import data_table, network_of, table_of
 from effxfer.errors import DataError, ModelFileError, SettingsError
 from tests import tiny
 from tests.data.text_files import texts, write_lines
@@ -23,6 +23,27 @@ def test_a_backbone_is_named_with_its_settings():
     backbone = ex.load("effxfer.net.cifar:resnet20", pretrained=False, size=16)
     assert backbone.settings == tiny.BACKBONE
     assert backbone.network().input.size == 16
+
+
+def test_a_backbone_is_a_table_as_in_a_pipeline(dense):
+    table = {"source": "effxfer.net.cifar:resnet20", "pretrained": False, "size": 16}
+    assert network_of(table, {}) == network_of(table["source"], {"pretrained": False, "size": 16}) == tiny.BACKBONE
+    assert network_of(table, {"size": 32}).size == 32
+    assert network_of({"source": str(dense.path)}, {}).path == dense.path
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ({"source": "timm:resnet18", "sice": 32}, "did you mean 'size'"),
+        ({"size": 32}, "source"),
+        (3, "a int is no source of a network"),
+        (None, "a NoneType is no source"),
+    ],
+)
+def test_what_is_no_source_is_refused(source, text, tmp_path):
+    with pytest.raises(SettingsError, match=text):
+        ex.finetune(source, data="digits", out=tmp_path / "out")
 
 
 @pytest.mark.parametrize(
