@@ -11,6 +11,7 @@ from effxfer.data.history import Record
 from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import SIZE_UNITS, Input
+from effxfer.runtime.multi_task.task_labels import concat_labels
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.positions import PositionLabels
 from effxfer.runtime.rows import concat_rows
@@ -26,7 +27,8 @@ class Split:
             vectors float32 `(N, D)` as they were given.
         labels: One for each example, of the kind of the task's output: single labels int64 `(N,)`, -1 for none; several
             labels uint8 `(N, C)`, 255 where unknown; values float32 `(N, K)`, NaN where unknown; tags `TagLabels`,
-            answers `SpanLabels`, whose examples are texts or windows of long ones.
+            answers `SpanLabels`, whose examples are texts or windows of long ones; several tasks float32 `(N, W)`, or
+            `TaskLabels` if one tags words.
         names: Path of each example, relative to the data set's root; of a text the file and the line.
         canvas: Images that augmentation crops from: uint8 `(N, T, T, 3)`, the whole image squashed to a square
             with `T >= S`. None if the split is never trained on.
@@ -157,7 +159,7 @@ def stack_splits(splits: Sequence[Split]) -> Split:
     tables = [split.tables for split in nonempty if split.tables is not None]
     return Split(
         rows=concat_rows([split.rows for split in nonempty]),
-        labels=np.concatenate([split.labels for split in nonempty]),
+        labels=concat_labels([split.labels for split in nonempty]),
         names=[name for split in nonempty for name in split.names],
         canvas=np.concatenate(canvases) if has_canvas else None,
         aspect=np.concatenate([split.aspect for split in nonempty]) if has_canvas else None,

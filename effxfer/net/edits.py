@@ -65,7 +65,7 @@ def set_head(
     tasks = read_output(output) if output else None
     if isinstance(tasks, TaskOutputs):
         widths = [each.width for each in tasks.outputs.values()]
-        net.head = build_task_heads(head, features, widths)
+        net.head = build_task_heads(head, features, widths, tasks.positions)
     elif head.kind == "label_words":
         net.head = label_words_head(net, len(classes))
     else:

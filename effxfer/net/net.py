@@ -19,6 +19,7 @@ from effxfer.net.taps import capture_taps, example_input, pool, with_channels_se
 from effxfer.net.text.text_tower import TextTower
 from effxfer.net.text.token_pooling import TOKEN_POOLS, mean_of_tokens
 from effxfer.runtime.inputs import SIZE_UNITS, Input
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.text.tokens import Tokens
@@ -106,10 +107,11 @@ class Net(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Map an input `(B, ...)` to the input of the head's classifier: `(B, D)`, with the head's own pooling.
 
-        Where the head answers for each position of a text, these are tokens `(B, n, D)`.
+        Where the head answers for each position of a text, these are tokens `(B, n, D)`; with several tasks the pooled
+        features stand in front of them, `(B, 1 + n, D)`.
         """
         if self.output.per == "position":
-            return self._tokens(x)
+            return self._text_and_tokens(x) if isinstance(self.output, TaskOutputs) else self._tokens(x)
         own_pool = pool_of(self.head)
         if own_pool is not None:
             return own_pool(self.pool_inputs(x, self.taps))  # type: ignore[no-any-return]
@@ -121,6 +123,11 @@ class Net(nn.Module):
         outputs = self.outputs(x, self.taps)
         tokens = [outputs[tap] for tap in self.taps]
         return tokens[0] if len(tokens) == 1 else torch.cat(tokens, 2)
+
+    def _text_and_tokens(self, x: Tensor) -> Tensor:
+        outputs = self.outputs(x, self.taps)
+        pairs = [torch.cat([self.pool_tap(outputs[tap], x)[:, None], outputs[tap]], 1) for tap in self.taps]
+        return pairs[0] if len(pairs) == 1 else torch.cat(pairs, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map an input `(B, ...)` to logits `(B, C)`, or for each position of a text `(B, n, C)`."""

@@ -29,6 +29,7 @@ from effxfer.runtime.session import (
 from effxfer.runtime.threads import usable_cores
 
 IDS = "tensor(int64)"
+FREE = "length"  # of texts, where outputs are of their tokens
 
 
 class CheckedSession:
@@ -157,17 +158,24 @@ def _open(path: Path, content: bytes, threads: int, providers: Sequence[str], op
 
 
 def join_tasks(output: Output, results: Sequence[NDArray[np.float32]], path: Path) -> NDArray[np.float32]:
-    """Join the outputs of several tasks side by side, `(N, C)`.
+    """Join the outputs of several tasks side by side, `(N, C)`; where one tags words `(N, length, C)`.
 
     Raises:
-        ModelError: If one of them has another width than its task (`E428`).
+        ModelError: If one of them has another shape than its task (`E428`).
     """
     assert isinstance(output, TaskOutputs)
-    widths = [each.width for each in output.outputs.values()]
-    if [result.shape[1:] for result in results] != [(width,) for width in widths]:
+    tasks = list(zip(results, output.outputs.values(), strict=True))
+    lengths = {result.shape[1] for result, each in tasks if each.per == "position" and result.ndim == 3}
+    free = tuple(lengths)[:1]
+    shapes = [(*(free if each.per == "position" else ()), each.width) for each in output.outputs.values()]
+    if len(lengths) > 1 or [result.shape[1:] for result in results] != shapes:
+        widths = [each.width for each in output.outputs.values()]
         problem = f"{path} returns {[result.shape for result in results]}, its tasks have {widths} columns"
         raise ModelError(problem, "export it again", code="E428")
-    return np.concatenate(results, 1)
+    if free:
+        spread = (len(results[0]), *free)
+        results = [r if r.ndim == 3 else np.broadcast_to(r[:, None], (*spread, r.shape[1])) for r in results]
+    return np.concatenate(results, -1)
 
 
 def _outputs_for(session: Any, metadata: Metadata, path: Path) -> list[str]:
@@ -178,13 +186,22 @@ def _outputs_for(session: Any, metadata: Metadata, path: Path) -> list[str]:
     """
     if not isinstance(metadata.output, TaskOutputs):
         return [_output_for(session, metadata, path)]
-    shapes = {output.name: list(output.shape[1:]) for output in session.get_outputs()}
-    expected_shapes = {name: [output.width] for name, output in metadata.output.outputs.items()}
+    shapes = {output.name: _shape(output) for output in session.get_outputs()}
+    expected_shapes = {
+        name: [*([FREE] if output.per == "position" else []), output.width]
+        for name, output in metadata.output.outputs.items()
+    }
     if shapes != expected_shapes:
         raise ModelError(
             f"{path} returns {shapes}, its metadata names {expected_shapes}", "export it again", code="E428"
         )
     return list(expected_shapes)
+
+
+def _shape(output: Any) -> list[Any]:
+    """Return the shape of an output behind its batch; the first of two axes is free, whatever it is called."""
+    axes = list(output.shape[1:])
+    return [FREE, *axes[1:]] if len(axes) == 2 and not isinstance(axes[0], int) else axes
 
 
 def _output_for(session: Any, metadata: Metadata, path: Path) -> str:

@@ -61,16 +61,36 @@ def task_losses(
 
     Args:
         output: The tasks.
-        raw: Outputs of all tasks, `(B, C)`.
-        labels: Labels of all tasks, float32 `(B, W)`, NaN where unknown.
+        raw: Outputs of all tasks, `(B, C)`; where one tags words `(B, n, C)`.
+        labels: Labels of all tasks, float32 `(B, W)`, NaN where unknown; see `label_tensor` for tags.
         smoothing: As for `label_loss`.
         multi_label: As for `label_loss`.
     """
     columns, places = output.columns(), output.label_columns()
+    texts = raw if raw.dim() == 2 else raw[:, 0]  # at each position the same
+    tags = _tags_by_task(output, labels)
     return {
-        name: _task_loss(each, raw[:, columns[name]], labels[:, places[name]], smoothing, multi_label)
+        name: _tag_loss(raw[:, :, columns[name]], tags[name], smoothing)
+        if name in tags
+        else _task_loss(each, texts[:, columns[name]], labels[:, places[name]], smoothing, multi_label)
         for name, each in output.outputs.items()
     }
+
+
+def _tags_by_task(output: TaskOutputs, labels: Tensor) -> dict[str, Tensor]:
+    """Return the tags `(B, L)` of each task of words, which stand behind the labels of texts."""
+    names = [name for name, of_words in zip(output.names, output.positions, strict=True) if of_words]
+    if not names:
+        return {}
+    start = max(place.stop for place in output.label_columns().values())
+    return dict(zip(names, labels[:, start:].long().chunk(len(names), 1), strict=True))
+
+
+def _tag_loss(raw: Tensor, tags: Tensor, smoothing: float) -> Tensor:
+    tagged = (tags != UNLABELLED).any(1)
+    if not tagged.any():
+        return raw[tagged].sum()  # 0, with gradients of 0 for the head
+    return tagging_loss(raw[tagged], tags[tagged], smoothing) * (tagged.sum() / len(tags))
 
 
 def _task_loss(output: Output, raw: Tensor, labels: Tensor, smoothing: float, multi_label: MultiLabelLoss) -> Tensor:

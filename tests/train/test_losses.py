@@ -4,12 +4,14 @@ import torch
 from torch.nn import functional as F
 
 from effxfer.data.batches.collate import label_tensor
+from effxfer.runtime.multi_task.task_labels import TaskLabels
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.runtime.outputs.multi_label import UNKNOWN, MultiLabel
 from effxfer.runtime.outputs.regression import Regression
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.outputs.span import Span
 from effxfer.runtime.outputs.tagging import Tagging
-from effxfer.train.losses import label_loss, multi_label_loss
+from effxfer.train.losses import label_loss, multi_label_loss, task_losses
 from effxfer.train.optim.microbatch import split
 
 RAW = torch.tensor([[0.5, -1.0, 2.0], [-0.3, 0.2, 0.1]])
@@ -119,3 +121,24 @@ def test_positions_that_take_no_part_have_no_gradient():
             places = torch.arange(raw.shape[1])
             judged = ((places >= labels[:, 2:3]) & (places < labels[:, 3:4])) | (places == 0)
         assert not raw.grad[~judged].any()
+
+
+def test_a_text_without_tags_or_without_a_class_adds_nothing():
+    output = TaskOutputs(outputs={"intent": SINGLE, "slots": Tagging(classes=("B-x", "O"))})
+    tags = np.array([[-100, 0, 1, -100], [-100] * 4, [-100, 1, -100, -100]])
+    numbers = np.array([[2], [0], [np.nan]], np.float32)
+    labels = label_tensor(TaskLabels(np.arange(3), numbers, {"slots": tags}, output.word_columns()), output)
+    torch.manual_seed(0)
+    texts = torch.randn(3, 1, 3).expand(-1, 4, -1)
+    raw = torch.cat([texts, torch.randn(3, 4, 2)], 2).requires_grad_()
+    losses = task_losses(output, raw, labels)
+    intent = F.cross_entropy(raw[:2, 0, :3], torch.tensor([2, 0])) * 2 / 3
+    each = F.cross_entropy(raw[..., 3:].flatten(0, 1), torch.from_numpy(tags).flatten(), reduction="none").view(3, 4)
+    torch.testing.assert_close(losses["intent"], intent)
+    torch.testing.assert_close(losses["slots"], (each[0, 1:3].mean() + each[2, 1]) / 3)
+    halves = [task_losses(output, raw[part], labels[part]) for part in (slice(0, 2), slice(2, 3))]
+    for name, whole in losses.items():
+        torch.testing.assert_close(halves[0][name] * 2 / 3 + halves[1][name] / 3, whole)
+    label_loss(output, raw[1:2], labels[1:2]).backward()
+    assert raw.grad is not None
+    assert not raw.grad[..., 3:].any()

@@ -52,10 +52,10 @@ def export_onnx(
 
     The input is `images`, float32 `(batch, 3, S, S)`, or `ids`, int64 `(batch, length)`; the output is `logits`,
     float32 `(batch, C)`, or for each position of a text `(batch, length, C)`. Batch and length are free axes. Each of
-    several tasks has an output of its name instead, float32 `(batch, c)`. With `prototypes` there is a second input of
-    that name, float32 `(any number, D)`, which need not be given, and a second output `features`, `(batch, D)`. The
-    file's metadata hold input, output, key and version; paths, stack traces and torch's bookkeeping are
-    removed. The files of the input, such as `tokenizer.json`, are written beside it.
+    several tasks has an output of its name instead, float32 `(batch, c)`, of words `(batch, length, c)`. With
+    `prototypes` there is a second input of that name, float32 `(any number, D)`, which need not be given, and a second
+    output `features`, `(batch, D)`. The file's metadata hold input, output, key and version; paths, stack traces and
+    torch's bookkeeping are removed. The files of the input, such as `tokenizer.json`, are written beside it.
 
     Args:
         module: Module in evaluation mode, on any device; unchanged. With `prototypes`, it takes them as a second
@@ -91,8 +91,8 @@ def export_onnx(
     outputs = [*tasks, *([] if prototypes is None else [FEATURES])]
     model = convert(module, tuple(examples), max(opset, NATIVE), free, outputs=outputs)
     strip(model)
-    leading = [BATCH] if output.per == "example" else [*input.free.values()]
-    axes = [[*leading, FREE_CLASSES[0] if second_inputs else each.width] for each in tasks.values()]
+    leading = {"example": [BATCH], "position": [*input.free.values()]}
+    axes = [[*leading[each.per], FREE_CLASSES[0] if second_inputs else each.width] for each in tasks.values()]
     _check_graph(model, axes, max(opset, NATIVE), free)
     # After the check, which compares what torch wrote with what it was asked for.
     if opset < NATIVE:

@@ -1,6 +1,6 @@
 """A head made of heads: one for each task, on the same features.
 
-Shape legend: B batch, D features, C columns of all tasks together.
+Shape legend: B batch, n tokens of a text, D features, C columns of all tasks together.
 """
 
 from collections.abc import Sequence
@@ -38,6 +38,36 @@ class MultiHead(nn.Module):
         return torch.cat(self.answers(x), 1)
 
 
+class TextAndWordHeads(MultiHead):
+    """Heads of whole texts and of their words, on the features of a text in front of those of its tokens.
+
+    Attributes:
+        of_words: Whether each task answers for each token.
+    """
+
+    def __init__(self, heads: Sequence[nn.Module], of_words: Sequence[bool]) -> None:
+        super().__init__(heads)
+        self.of_words = tuple(of_words)
+
+    def answers(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map features `(B, 1 + n, D)` to the outputs of each task: `(B, c)`, or `(B, n, c)` of words."""
+        text, tokens = x[:, 0], x[:, 1:]
+        pairs = zip(self.heads, self.of_words, strict=True)
+        return tuple(head(tokens if of_words else text) for head, of_words in pairs)
+
+    def select(self, numbers: Sequence[int]) -> nn.Module:
+        """Return the head of some tasks; where none tags words, it reads features `(B, D)`."""
+        of_words = [self.of_words[number] for number in numbers]
+        if len(numbers) == 1 or not any(of_words):
+            return super().select(numbers)
+        return TextAndWordHeads([self.heads[number] for number in numbers], of_words)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features `(B, 1 + n, D)` to outputs of all tasks side by side, `(B, n, C)`: a text's at each token."""
+        each = [answer if answer.dim() == 3 else answer[:, None] for answer in self.answers(x)]
+        return torch.cat([answer.expand(-1, x.shape[1] - 1, -1) for answer in each], 2)
+
+
 class SplitHead(MultiHead):
     """Heads that read features of their own: an equal part of them for each task.
 
@@ -61,13 +91,16 @@ class SplitHead(MultiHead):
         return SplitHead([self.heads[number] for number in numbers], places, self.parts)
 
 
-def build_multi_head(spec: HeadSpec, features: int | Sequence[int], widths: Sequence[int]) -> MultiHead:
+def build_multi_head(
+    spec: HeadSpec, features: int | Sequence[int], widths: Sequence[int], of_words: Sequence[bool] = ()
+) -> MultiHead:
     """Build an untrained head of this kind for each task.
 
     Args:
         spec: Specification of each task's head.
         features: Channels of each layer that feeds the heads, or their sum.
         widths: Columns of each task.
+        of_words: Whether each task answers for each token of a text; empty if none does.
 
     Raises:
         ModelFileError: If heads of this kind serve a single task only.
@@ -75,4 +108,5 @@ def build_multi_head(spec: HeadSpec, features: int | Sequence[int], widths: Sequ
     if spec.pools or spec.kind not in ("linear", "mlp", "cosine"):
         kind = f"that pools by {spec.pool}" if spec.pools else f"of kind {spec.kind}"
         raise ModelFileError(f"a head {kind} serves one task", "give a linear, mlp or cosine head without a pool")
-    return MultiHead([build_head(spec, features, width) for width in widths])
+    heads = [build_head(spec, features, width) for width in widths]
+    return TextAndWordHeads(heads, of_words) if any(of_words) else MultiHead(heads)

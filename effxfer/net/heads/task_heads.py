@@ -7,20 +7,26 @@ from effxfer.net.heads.build import build_head
 from effxfer.net.heads.mmoe import build_mmoe
 from effxfer.net.heads.mtan import build_mtan
 from effxfer.net.heads.multi_head import MultiHead, SplitHead, build_multi_head
-from effxfer.net.heads.spec import HeadSpec
+from effxfer.net.heads.spec import OF_TASKS, HeadSpec
 
 
-def build_task_heads(spec: HeadSpec, features: int | Sequence[int], widths: Sequence[int]) -> MultiHead:
+def build_task_heads(
+    spec: HeadSpec, features: int | Sequence[int], widths: Sequence[int], of_words: Sequence[bool] = ()
+) -> MultiHead:
     """Build an untrained head for several tasks.
 
     Args:
         spec: Specification of the head, or of each task's.
         features: Channels of each layer that feeds it, or their sum.
         widths: Columns of each task.
+        of_words: Whether each task answers for each token of a text; empty if none does.
 
     Raises:
-        ModelFileError: If heads of this kind serve a single task only, or the layers do not suit it.
+        ModelFileError: If heads of this kind serve a single task only, or the layers or tags of words do not suit it.
     """
+    if spec.kind in OF_TASKS and any(of_words):
+        text = f"a head of kind {spec.kind} reads one vector for each text, and a task tags its words"
+        raise ModelFileError(text, "leave out options.sharing")
     channels = [features] if isinstance(features, int) else list(features)
     if spec.kind == "mmoe":
         return build_mmoe(spec.experts, spec.expert_width, sum(channels), widths)
@@ -34,4 +40,4 @@ def build_task_heads(spec: HeadSpec, features: int | Sequence[int], widths: Sequ
             text = f"an edit divides {sum(channels)} features among {len(widths)} tasks"
             raise ModelFileError(text, "get an intact copy", code="E404")
         return SplitHead([build_head(HeadSpec(), sum(channels) // len(widths), width) for width in widths])
-    return build_multi_head(spec, features, widths)
+    return build_multi_head(spec, features, widths, of_words)

@@ -3,7 +3,9 @@
 The head's columns stand side by side in the order of the tasks, and so do the labels. An example may lack the labels of
 some tasks; it then counts for the others alone.
 
-Shape legend: N examples, C columns of all tasks together, W columns of their labels.
+Where a task tags words, outputs are of positions, `(N, L, C)`: those of tasks of whole texts are the same at each.
+
+Shape legend: N examples, L positions of the longest text, C columns of all tasks together, W columns of their labels.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -13,10 +15,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.runtime.multi_task.task_labels import TaskLabels
 from effxfer.runtime.outputs.base import Labels, Output, Score, bootstrap_deviation
 from effxfer.runtime.outputs.multi_label import UNKNOWN
+from effxfer.runtime.outputs.positions import PositionLabels
 
-KINDS = ("multi", "single", "value")  # of tasks: one answer for each example
+KINDS = ("multi", "single", "tags", "value")  # of tasks: one answer for each example, or for each word of a text
 BETWEEN = "/"  # stands between a task and a class in the names of columns; no task has it in its name
 
 
@@ -26,21 +30,22 @@ class TaskPart(NamedTuple):
     Attributes:
         name: The task.
         output: Its kind of label.
-        raw: Outputs of the examples that it has labels of, `(n, c)`.
+        raw: Outputs of the examples that it has labels of, `(n, c)`; of words `(n, L, c)`.
         labels: Their labels, as its kind has them.
     """
 
     name: str
     output: Output
     raw: NDArray[np.float32]
-    labels: Labels
+    labels: Any  # Labels | PositionLabels
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOutputs:
-    """One output for each task; labels are float32 `(N, W)`, NaN where unknown.
+    """One output for each task; labels are float32 `(N, W)`, NaN where unknown, and `TaskLabels` where one tags words.
 
     A task of single labels has one column of labels, the number of the class; others have one for each class or value.
+    Tags have none of these columns.
 
     Attributes:
         outputs: The output of each task by its name, in the order of the head's columns.
@@ -51,11 +56,20 @@ class TaskOutputs:
     kind: ClassVar[str] = "tasks"
     metric: ClassVar[str] = "score"
     title: ClassVar[str] = "score"
-    per: ClassVar[Literal["example", "position"]] = "example"
 
     outputs: Mapping[str, Output]
     main: tuple[str, ...] = ()
     auxiliary: tuple[str, ...] = ()
+
+    @property
+    def per(self) -> Literal["example", "position"]:
+        """Whether a task answers for each position of a text: then all outputs are `(N, L, C)`."""
+        return "position" if any(self.positions) else "example"
+
+    @property
+    def positions(self) -> tuple[bool, ...]:
+        """Whether each task answers for each position of a text."""
+        return tuple(output.per == "position" for output in self.outputs.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,14 +104,31 @@ class TaskOutputs:
         """Return the columns of each task in labels `(N, W)`."""
         return _stretches({name: label_width(output) for name, output in self.outputs.items()})
 
-    def parts(self, raw: NDArray[np.float32], labels: Labels) -> Iterator[TaskPart]:
+    def word_columns(self) -> dict[str, slice]:
+        """Return the columns of each task of words in outputs `(N, L, C)`."""
+        return {name: place for name, place in self.columns().items() if self.outputs[name].per == "position"}
+
+    def parts(self, raw: NDArray[np.float32], labels: Labels | PositionLabels) -> Iterator[TaskPart]:
         """Yield each task that has labels, with its outputs and labels on the examples that have any."""
-        columns, places = self.columns(), self.label_columns()
         for name, output in self.outputs.items():
-            task_labels = labels[:, places[name]]
-            labelled = ~np.isnan(task_labels).all(1)
+            labelled, task_labels = self._labels_of(name, labels)
             if labelled.any():
-                yield TaskPart(name, output, raw[labelled, columns[name]], native_labels(output, task_labels[labelled]))
+                yield TaskPart(name, output, self.outputs_of(name, raw)[labelled], task_labels)
+
+    def _labels_of(self, task: str, labels: Any) -> tuple[NDArray[np.bool_], Any]:
+        """Return which examples have labels of a task, `(N,)`, and these labels as its kind has them."""
+        output = self.outputs[task]
+        if output.per == "position":
+            return labels.of_words(task)  # type: ignore[no-any-return]
+        numbers: NDArray[np.float32] = labels.numbers if isinstance(labels, TaskLabels) else labels
+        task_numbers = numbers[:, self.label_columns()[task]]
+        labelled = np.asarray(~np.isnan(task_numbers).all(1))
+        return labelled, native_labels(output, task_numbers[labelled])
+
+    def outputs_of(self, task: str, raw: NDArray[Any]) -> NDArray[Any]:
+        """Return the outputs of one task, `(N, c)`, or `(N, L, c)` of words, of outputs `(N, C)` or `(N, L, C)`."""
+        columns = raw[..., self.columns()[task]]
+        return columns[:, 0] if raw.ndim == 3 and self.outputs[task].per == "example" else columns
 
     def score(self, raw: NDArray[np.float32], labels: Labels, of: str = "images") -> Score:
         """Return the mean over the selecting tasks of their main metrics; see `Output.score`."""
@@ -120,17 +151,18 @@ class TaskOutputs:
 
     def decide(self, raw: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the decisions of all tasks side by side, int64 `(N, any)`."""
-        decided = [output.decide(part).reshape(len(raw), -1) for output, part in self._split(raw)]
+        each = [(output, self.outputs_of(name, raw)) for name, output in self.outputs.items()]
+        decided = [output.decide(part).reshape(len(raw), -1) for output, part in each]
         return np.concatenate(decided, 1).astype(np.int64)
 
     def to_answers(self, raw: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the answers of all tasks side by side: probabilities, or values in their units, `(N, C)`."""
-        return np.concatenate([output.to_answers(part) for output, part in self._split(raw)], 1).astype(np.float64)
+        return np.concatenate([output.to_answers(part) for output, part in self._split(raw)], -1).astype(np.float64)
 
     def from_answers(self, answers: NDArray[Any]) -> NDArray[np.float32]:
         """Undo `to_answers`, task by task."""
         undone = [output.from_answers(part) for output, part in self._split(answers)]
-        return np.concatenate(undone, 1).astype(np.float32)
+        return np.concatenate(undone, -1).astype(np.float32)
 
     def of_answers(self) -> "TaskOutputs":
         """Return the output of a network that gives answers itself."""
@@ -157,12 +189,12 @@ class TaskOutputs:
 
     def _split(self, raw: NDArray[Any]) -> Iterator[tuple[Output, NDArray[Any]]]:
         for name, place in self.columns().items():
-            yield self.outputs[name], raw[:, place]
+            yield self.outputs[name], raw[..., place]
 
 
 def label_width(output: Output) -> int:
-    """Return the columns of a task's labels: one for single labels, else one for each class or value."""
-    return 1 if output.kind == "single" else output.width
+    """Return the columns of a task's labels: one for single labels, none for tags, else one for each class or value."""
+    return {"single": 1, "tags": 0}.get(output.kind, output.width)
 
 
 def native_labels(output: Output, labels: NDArray[np.float32]) -> Labels:

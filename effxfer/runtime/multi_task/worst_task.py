@@ -39,7 +39,7 @@ def main_scores(
     mean = output.score(raw, labels, of)  # type: ignore[arg-type]
     if not isinstance(output, TaskOutputs):
         return (mean,)
-    parts = [part for part in output.parts(raw, labels) if part.name in output.delivered]  # type: ignore[arg-type]
+    parts = [part for part in output.parts(raw, labels) if part.name in output.delivered]
     return mean, *(replace(part.output.score(part.raw, part.labels, of), task=part.name) for part in parts)
 
 
@@ -66,7 +66,7 @@ def _deviation(
 ) -> float:
     if not isinstance(output, TaskOutputs) or not task:
         return output.drop_deviation(before, after, labels)  # type: ignore[arg-type]
-    pairs = zip(output.parts(before, labels), output.parts(after, labels), strict=True)  # type: ignore[arg-type]
+    pairs = zip(output.parts(before, labels), output.parts(after, labels), strict=True)
     return next(
         part.output.drop_deviation(part.raw, other.raw, part.labels) for part, other in pairs if part.name == task
     )

@@ -50,7 +50,10 @@ class Output(Protocol):
     kind: ClassVar[str]
     metric: ClassVar[str]
     title: ClassVar[str]
-    per: ClassVar[Literal["example", "position"]]
+
+    @property
+    def per(self) -> Literal["example", "position"]:
+        """Whether outputs are of each example, or of each position of it."""
 
     @property
     def classes(self) -> tuple[str, ...]:

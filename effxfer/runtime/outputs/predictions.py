@@ -182,7 +182,7 @@ class TaskPrediction:
         tasks: The prediction of each task, by its name.
     """
 
-    tasks: "Mapping[str, Prediction | MultiLabelPrediction | RegressionPrediction]"
+    tasks: "Mapping[str, Prediction | MultiLabelPrediction | RegressionPrediction | TaggingPrediction]"
 
     def to_json(self) -> dict[str, Any]:
         """Convert into plain values, by task."""

@@ -1,4 +1,4 @@
-"""Answer with the words and the spans of texts: entities with their places, and answers to questions.
+"""Answer with the words and the spans of texts: entities with their places, answers to questions, classes beside tags.
 
 Shape legend: N rows (texts, or windows of long ones), L positions of the longest row, C columns of the head, M words.
 """
@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.entities import OUTSIDE
 from effxfer.runtime.outputs.positions import PositionLabels
-from effxfer.runtime.outputs.predictions import Entity, SpanPrediction, TaggedWord, TaggingPrediction
+from effxfer.runtime.outputs.predictions import (
+    Entity,
+    SpanPrediction,
+    TaggedWord,
+    TaggingPrediction,
+    TaskPrediction,
+    to_predictions,
+)
 from effxfer.runtime.outputs.span import Span, SpanLabels, best_rows
 from effxfer.runtime.outputs.tagging import Tagging
 from effxfer.runtime.outputs.words import find_words, trim
@@ -45,7 +54,7 @@ class Reading:
 
 def decode(model: "Model", source: Source) -> Any:
     """Return the `feed` of an example; of a text with tags or an answer its `Reading`."""
-    if isinstance(model.output, Tagging | Span):
+    if model.output.per == "position":
         return read_positions(model.tokens, model.output, source)
     return model.feed(source)
 
@@ -55,16 +64,16 @@ def predict_decoded(
 ) -> list[Any]:  # fmt: skip
     """Predict results of `decode`; see `Model.outputs_of` for the other arguments and errors."""
     if model.output.per == "position":
-        return answer_readings(model, examples, names, batch)
+        return answer_readings(model, examples, names, batch, top)
     return model.predict_feeds(examples, names, top, batch)
 
 
-def read_positions(tokens: Tokens, output: Tagging | Span, source: Source) -> Reading:
+def read_positions(tokens: Tokens, output: Output, source: Source) -> Reading:
     """Read a text, words, or a question with its context.
 
     Args:
         tokens: The network's input.
-        output: The network's output.
+        output: The network's output, per position.
         source: For tags a text, a file or bytes of one, or a list of words; for answers a pair of texts.
 
     Raises:
@@ -83,17 +92,20 @@ def read_positions(tokens: Tokens, output: Tagging | Span, source: Source) -> Re
     return Reading(tokens.encode([words]), text, tuple(words), tuple(offsets))
 
 
-def answer_readings(model: "Model", readings: Sequence[Reading], names: Sequence[str], batch: int) -> list[Any]:
+def answer_readings(
+    model: "Model", readings: Sequence[Reading], names: Sequence[str], batch: int, top: int = 1
+) -> list[Any]:
     """Run a model on readings, and turn its outputs into predictions.
 
     Args:
-        model: A model of tags or answers.
+        model: A model of tags or answers, or of several tasks with tags among them.
         readings: Results of `read_positions`; at least one.
         names: Names of the texts, for errors.
         batch: Rows per call.
+        top: Classes per text.
 
     Returns:
-        A `TaggingPrediction` or a `SpanPrediction` for each.
+        A `TaggingPrediction`, a `SpanPrediction` or a `TaskPrediction` for each.
 
     Raises:
         ModelError: If the file does not run (`E427`), or returns NaN or infinity (`E429`).
@@ -103,11 +115,24 @@ def answer_readings(model: "Model", readings: Sequence[Reading], names: Sequence
     row_names = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
     outputs = model.check_outputs(map_batches(rows, batch, model.run, len(model.labels)), row_names)
     parts = np.split(outputs, np.cumsum(counts)[:-1])
-    output = model.output
-    return [
-        _answer(output, reading, raw, model.tokens.stride) if isinstance(output, Span) else _tag(output, reading, raw)  # type: ignore[arg-type]
-        for reading, raw in zip(readings, parts, strict=True)
-    ]
+    return [_predict(model, reading, raw, top) for reading, raw in zip(readings, parts, strict=True)]
+
+
+def _predict(model: "Model", reading: Reading, raw: NDArray[np.float32], top: int) -> Any:
+    output: Any = model.output
+    if isinstance(output, TaskOutputs):
+        return TaskPrediction({name: _predict_task(output, name, reading, raw, top) for name in output.names})
+    return (
+        _answer(output, reading, raw, model.tokens.stride) if isinstance(output, Span) else _tag(output, reading, raw)
+    )
+
+
+def _predict_task(output: TaskOutputs, name: str, reading: Reading, raw: NDArray[np.float32], top: int) -> Any:
+    task, task_raw = output.outputs[name], output.outputs_of(name, raw)
+    if isinstance(task, Tagging):
+        return _tag(task, reading, task_raw)
+    # A class is that of the whole text, which is one row.
+    return to_predictions(task, task.to_answers(task_raw[:1]), task.decide(task_raw[:1]), top)[0]
 
 
 def _tag(output: Tagging, reading: Reading, raw: NDArray[np.float32]) -> TaggingPrediction:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from effxfer.benchmark.protocol.latency import compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
+from effxfer.deploy.export.few_shot.prototypes import exported_module
 from effxfer.deploy.export.module import write_module
 from effxfer.deploy.export.onnx import export_onnx
 from effxfer.deploy.export.text_samples import length_metadata
@@ -74,7 +75,12 @@ def export_plain(network: nn.Module, file: Path, example: Tensor | None = None, 
     copy = deepcopy(network).cpu().eval()
     if isinstance(copy, Net):
         extra = length_metadata(rows)
-        return export_onnx(copy, file, input=copy.input, classes=copy.classes, key="latency", extra=extra)
+        # Of outputs per position, a file has a shape of its own.
+        of_tokens = copy.output.per == "position"
+        module, output = (exported_module(copy)[0], copy.output) if of_tokens else (copy, None)
+        return export_onnx(
+            module, file, input=copy.input, classes=copy.classes, output=output, key="latency", extra=extra
+        )
     return write_module(copy, file, example_of(copy, example))
 
 

@@ -112,7 +112,7 @@ TASK = {"name": "a", "kind": "single", "classes": ["x", "y"]}
     ({"tasks": [TASK, TASK]}, "one name"), ({"tasks": [TASK, {**TASK, "name": "b/c"}]}, "'/'"),
     ({"tasks": [TASK, {**TASK, "name": 4}]}, "no text"), ({"main": ["c"]}, "main"), ({"main": "a"}, "main"),
     ({"auxiliary": ["a", "b"]}, "all tasks are auxiliary"), ({"sizes": []}, "unknown field 'sizes'"),
-    ({"tasks": [TASK, {**TASK, "name": "b", "kind": "tags"}]}, "kind 'tags'"),
+    ({"tasks": [TASK, {**TASK, "name": "b", "kind": "span"}]}, "kind 'span'"),
     ({"tasks": [TASK, {"name": "b", "kind": "tasks", "tasks": []}]}, "kind 'tasks'"),
 ])  # fmt: skip
 def test_nonsense_is_refused(change, says):
