@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from effxfer.data.listing import SPLITS, Finding, Item, Listing, Severity
+from effxfer.data.texts.examples import shared_key
 from effxfer.errors import ModelFileError
 
 SPLITS_FILE = "splits.json"
@@ -50,12 +51,12 @@ class History:
     Attributes:
         records: One for each data set of each stage.
         keeps_classes: Whether the network keeps the classes of earlier tasks, so that a new one may have a single one.
-        tables: The records of other data tables of the same stage, whose tasks share the network.
+        tables: Other data tables of the same stage, whose tasks share the network.
     """
 
     records: tuple[Record, ...] = ()
     keeps_classes: bool = False
-    tables: tuple[Record, ...] = ()
+    tables: tuple[Listing, ...] = ()
 
     @cached_property
     def splits(self) -> dict[str, str]:
@@ -65,16 +66,21 @@ class History:
     @cached_property
     def splits_of_tables(self) -> dict[str, str]:
         """The split of every content in the other tables."""
-        return _splits_of(self.tables)
+        return _splits_of([_record_of_table(listing) for listing in self.tables])
 
-    def split_of(self, item: Item) -> str:
-        """Return the split that the content of an image had, or has in another table; empty if it is new."""
-        content = item.sha256[:CONTENT]
-        return self.splits.get(content, "") or self.splits_of_tables.get(content, "")
+    def split_of(self, item: Item, shared: str = "") -> str:
+        """Return the split that the content of an example had, or has in another table; empty if it is new.
+
+        Args:
+            item: The example.
+            shared: The digest by which tables are compared, of a text `shared_key`; empty for that of the item.
+        """
+        in_tables = (shared or item.sha256)[:CONTENT]
+        return self.splits.get(item.sha256[:CONTENT], "") or self.splits_of_tables.get(in_tables, "")
 
     def with_table(self, listing: Listing) -> "History":
         """Return the history for the next table of a stage, whose images keep the splits that they have in this one."""
-        return replace(self, tables=(*self.tables, record_of(listing)))
+        return replace(self, tables=(*self.tables, listing))
 
     def with_records(self, records: Iterable[Record]) -> "History":
         """Return the history after a stage with these records; earlier records that they cover are dropped."""
@@ -92,6 +98,13 @@ def _splits_of(records: Iterable[Record]) -> dict[str, str]:
     for split in reversed(SPLITS):
         splits |= {code[:CONTENT]: split for record in records for code in record.images.get(split, ())}
     return splits
+
+
+def _record_of_table(listing: Listing) -> Record:
+    """Record the splits of a table; texts by what a table of words and one of whole texts have in common."""
+    shared = {path: shared_key(text) for path, text in listing.texts.items()}
+    items = tuple(item._replace(sha256=shared.get(item.path, item.sha256)) for item in listing.assigned)
+    return record_of(replace(listing, assigned=items))
 
 
 def record_of(listing: Listing) -> Record:

@@ -103,6 +103,7 @@ def load(
     progress: Callable[[int, int], None] | None = None,
     history: History = NONE,
     listing: Listing | None = None,
+    as_words: bool = False,
 ) -> Task:
     """Load a task: decode its images or tokenize its texts once, then memory-map them from the cache.
 
@@ -115,6 +116,7 @@ def load(
         progress: Called with the number of decoded examples and of all, unless the cache holds them.
         history: Splits of the network's earlier stages, which are kept.
         listing: Result of `scan` for the same settings and history; None to scan now.
+        as_words: Whether texts are divided into words, see `Loader`.
 
     Raises:
         DataError: If `scan` raises it; `E301` to `E307` for unreadable images unless `skip_bad`, with the first five;
@@ -125,7 +127,7 @@ def load(
     """
     cache = cache or default_cache()
     listing = listing or scan(settings, base, cache=cache, history=history)
-    task = _load_listed(listing, settings, input, cache, progress)
+    task = _load_listed(listing, settings, input, cache, progress, as_words)
     require_validation(task)
     if settings.target is not None:
         target = load(
@@ -140,13 +142,14 @@ def load(
 
 
 def _load_listed(
-    listing: Listing, settings: DataSettings, input: Input, cache: Path, progress: Callable[[int, int], None] | None
-) -> Task:
+    listing: Listing, settings: DataSettings, input: Input, cache: Path, progress: Callable[[int, int], None] | None,
+    as_words: bool = False,
+) -> Task:  # fmt: skip
     require_unit(listing, input.unit, settings.source)
     if isinstance(input, Vectors):
         return load_vectors(listing, input)
     if isinstance(input, Tokens):
-        return load_texts(listing, input, cache, progress)
+        return load_texts(listing, input, cache, progress, as_words=as_words)
     assert isinstance(input, Preprocess)
     return load_images(listing, settings, input, cache, progress)
 

@@ -8,24 +8,34 @@ from typing import Any
 from effxfer.data.checks.across_splits import check_items, find_single_class
 from effxfer.data.checks.enough import check_size
 from effxfer.data.checks.leaks import find_class_gaps
-from effxfer.data.history import NONE, History, record_of
+from effxfer.data.history import NONE, History, find_leaks_between_tables, record_of
 from effxfer.data.labels.names import index_names
 from effxfer.data.labels.tasks import listed_labels, listed_output, name_task_labels
-from effxfer.data.listing import POSITION_KINDS, SPLITS, Finding, Item, Listing, Text, notes_of
+from effxfer.data.listing import POSITION_KINDS, SPLITS, Finding, Item, Listing, Severity, Text, notes_of
 from effxfer.data.settings import DataSettings
 from effxfer.data.splits import assign
 from effxfer.data.task import Split, Task
-from effxfer.data.texts.examples import Example, TextListing, exact_key, items, read_label
+from effxfer.data.texts.examples import Example, TextListing, exact_key, items, read_label, shared_key
 from effxfer.data.texts.position_checks import check_positions
 from effxfer.data.texts.text_audit import find_cut
-from effxfer.data.texts.text_labels import answer_labels, count_lost_answers, count_lost_tags, label_names, tag_labels
+from effxfer.data.texts.text_labels import (
+    answer_labels,
+    count_lost_answers,
+    count_lost_tags,
+    count_lost_task_tags,
+    label_names,
+    tag_labels,
+    task_labels,
+)
 from effxfer.data.texts.text_source import read_texts
 from effxfer.data.texts.token_cache import TokenPlan, tokenize
 from effxfer.errors import DataError, SettingsError
 from effxfer.files import digest
+from effxfer.runtime.multi_task.task_labels import TaskLabels
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.masked_token import MaskedToken
 from effxfer.runtime.outputs.span import ENDS
+from effxfer.runtime.outputs.words import find_words
 from effxfer.runtime.rows import Ragged
 from effxfer.runtime.text.encodings import Encodings
 from effxfer.runtime.text.tokens import Tokens
@@ -45,7 +55,8 @@ def survey_texts(settings: DataSettings, base: Path = Path(), history: History =
         raise SettingsError(f"data: {mistake}", code="E201")
     read, classes = _name_labels(_read(settings, base), settings)
     listed = items(read.examples)
-    used, split_findings, every = assign(listed, settings, history.split_of, UNIT)
+    shared = {e.name: shared_key(e.source) for e in read.examples} if history.tables else {}
+    used, split_findings, every = assign(listed, settings, lambda i: history.split_of(i, shared.get(i.path, "")), UNIT)
     places = {item.path: place for place, item in enumerate(listed)}
     used.sort(key=lambda item: places[item.path])
     kind = settings.labels
@@ -57,6 +68,7 @@ def survey_texts(settings: DataSettings, base: Path = Path(), history: History =
         *split_findings,
         *check_size(used, kind, UNIT),
         *_check(used, read.examples, settings, classes, history),
+        *_find_shared(used, shared, settings, history),
     )
     texts = {example.name: example.source for example in read.examples}
     return Listing(
@@ -83,9 +95,19 @@ def _check(
     return check_items(used, settings, classes, history, "same text", UNIT)
 
 
+def _find_shared(
+    used: Sequence[Item], shared: Mapping[str, str], settings: DataSettings, history: History
+) -> list[Finding]:
+    """List the texts that are in another split of another table (E320)."""
+    severity: Severity = "warning" if settings.allow_leakage else "error"
+    contents = [item._replace(sha256=shared.get(item.path, item.sha256)) for item in used]
+    return find_leaks_between_tables(contents, history, severity)
+
+
 def load_texts(
-    listing: Listing, tokens: Tokens, cache: Path, progress: Callable[[int, int], None] | None = None
-) -> Task:
+    listing: Listing, tokens: Tokens, cache: Path, progress: Callable[[int, int], None] | None = None, *,
+    as_words: bool = False,
+) -> Task:  # fmt: skip
     """Tokenize the texts of a listing, or map their tokens from the cache; see `load.load`.
 
     Raises:
@@ -93,7 +115,8 @@ def load_texts(
     """
     if tokens.stride and listing.labels not in POSITION_KINDS:
         raise SettingsError(f"{listing.name} has one label for a whole text", "read it without windows: stride = 0")
-    plan = TokenPlan(examples_of(listing), tokens, spans=listing.labels == "span", progress=progress)
+    examples = [_as_words(example) if as_words else example for example in examples_of(listing)]
+    plan = TokenPlan(examples, tokens, spans=listing.labels == "span", progress=progress)
     encoded = tokenize(plan, cache)
     splits = {name: _split(listing, name, encoded.get(name), tokens) for name in SPLITS}
     cut = find_cut(sum(each.cut for each in encoded.values()), len(listing.items), tokens.size)
@@ -109,6 +132,14 @@ def load_texts(
         records=(record_of(listing),),
         notes=(*listing.notes, *notes_of([*cut, *lost_labels])),
     )
+
+
+def _as_words(example: Example) -> Example:
+    """Return an example whose text is divided as `predict` divides it; words stay as they are."""
+    text = example.source
+    if not isinstance(text, str):
+        return example
+    return example._replace(source=[text[start:end] for start, end in find_words(text)])
 
 
 def _output(listing: Listing, train: Split, tokens: Tokens) -> Output:
@@ -133,13 +164,15 @@ def find_lost_labels(labels: Mapping[str, Any], listing: Listing) -> list[Findin
         labels: Of each split.
         listing: The texts, with all of their labels.
     """
-    if listing.labels not in POSITION_KINDS:
+    count: Callable[..., int] = count_lost_answers if listing.labels == "span" else count_lost_tags
+    if any(isinstance(each, TaskLabels) for each in labels.values()):
+        count = partial(count_lost_task_tags, listing.tasks)
+    elif listing.labels not in POSITION_KINDS:
         return []
-    count: Callable[..., int] = count_lost_tags if listing.labels == "tags" else count_lost_answers
     counts = {name: count(each, examples_of(listing, name)) for name, each in labels.items() if len(each)}
     if not any(counts.values()):
         return []
-    unit = "words" if listing.labels == "tags" else "answers"
+    unit = "answers" if listing.labels == "span" else "words"
     text = f"{unit} that are cut off: {', '.join(f'{number} of {name}' for name, number in counts.items() if number)}"
     hint = "raise `backbone.size`, if the network can read longer texts"
     return [Finding(code="W358", severity="warning", path="", text=text, hint=hint)]
@@ -190,9 +223,13 @@ def _split(listing: Listing, name: str, encodings: Encodings | None, tokens: Tok
     members = listing.split(name)
     if listing.labels in POSITION_KINDS:
         return _split_of_windows(listing, name, encodings or tokens.encode([], spans=True), tokens)
+    labels = listed_labels(listing, [item.label for item in members])
+    if "tags" in listing.tasks.values():
+        encodings = encodings or tokens.encode([])
+        labels = task_labels(encodings, examples_of(listing, name), labels, listing.classes, listing.tasks)
     return Split(
         rows=encodings.rows if encodings else Ragged.of([]),
-        labels=listed_labels(listing, [item.label for item in members]),
+        labels=labels,
         names=[item.path for item in members],
         decode_row=partial(_text_of_row, [listing.texts[item.path] for item in members]),
     )

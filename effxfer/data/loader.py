@@ -23,11 +23,13 @@ class Loader:
         settings: Settings of the data set.
         cache: Folder of decoded examples; None for the user's cache directory.
         history: Splits of the network's earlier stages, which are kept.
+        as_words: Whether texts are divided into words, because another task of the network tags these.
     """
 
     settings: DataSettings
     cache: Path | None = None
     history: History = NONE
+    as_words: bool = False
 
     def load(self, input: Input, listing: Listing | None = None) -> Task:
         """Decode the images or tokenize the texts, with a progress bar if there is anything to do.
@@ -48,5 +50,8 @@ class Loader:
                 advance(now - counted, "")
                 counted = now
 
-            task = load(self.settings, input, cache=self.cache, progress=count, history=self.history, listing=listing)
+            task = load(
+                self.settings, input, cache=self.cache, progress=count, history=self.history, listing=listing,
+                as_words=self.as_words,
+            )  # fmt: skip
         return replace(task, loader=self)

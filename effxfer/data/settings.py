@@ -31,7 +31,7 @@ def _from_name(value: object) -> object:
     return {"source": value} if isinstance(value, str) else value
 
 
-TaskKind = Literal["multi", "single", "value"]
+TaskKind = Literal["multi", "single", "tags", "value"]
 TargetClasses = Literal["same", "new"] | None
 Target = Annotated[Optional["DataSettings"], BeforeValidator(_from_name)]
 
@@ -78,8 +78,9 @@ class DataSettings(Settings):
             lines of objects. `span`: answers to questions, from SQuAD. `none`: texts or images alone, for `pretrain`. A
             line of a file is then a text, and a folder may hold images at any depth, whose folders, if they name
             classes, are for reports alone.
-        tasks: Kind of label of each task, `single`, `multi` or `value`, by its column; `labels` is then `tasks`. An
-            empty cell is a missing label; a single bar in a column of kind `multi` says that no label applies.
+        tasks: Kind of label of each task, `single`, `multi`, `value` or `tags`, by its column or field; `labels` is
+            then `tasks`. An empty cell is a missing label; a single bar in a column of kind `multi` says that no label
+            applies. With `tags`, words of texts and their tags are separated by blanks, or lists in lines of objects.
         label_column: Column of a table, or field of an object, that holds the class, the labels or the number.
         label_columns: Columns of a table that hold a label or a value each, instead of `label_column`. For `single`: a
             task each. For `multi`: 1, true or yes where the label applies, 0, false or no where it does not, empty or
@@ -176,6 +177,12 @@ class DataSettings(Settings):
             raise ValueError("leave out label_column and label_columns: each task's name is its column")
         if bad := [name for name in self.tasks if not name or BETWEEN in name or name in RESERVED_TASKS]:
             raise ValueError(f"a task cannot be called {bad[0]!r}: rename the column")
+        return self
+
+    @model_validator(mode="after")
+    def _check_tagged_tasks(self) -> "DataSettings":
+        if self.tagged_tasks and self.pair_column:
+            raise ValueError(f"leave out pair_column: the task {self.tagged_tasks[0]!r} tags the words of single texts")
         return self
 
     @model_validator(mode="after")
@@ -282,6 +289,11 @@ class DataSettings(Settings):
         # Not what was set: settings that a manifest lists have all fields set.
         fields = type(self).model_fields
         return [name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
+
+    @property
+    def tagged_tasks(self) -> tuple[str, ...]:
+        """Tasks that have a tag for each word."""
+        return tuple(name for name, kind in self.tasks.items() if kind == "tags")
 
     @property
     def task_kinds(self) -> tuple[str, ...]:

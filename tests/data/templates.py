@@ -55,6 +55,25 @@ def write_conll(file: Path, count: int, seed: int = 0, documents: int = 0) -> Pa
     return file
 
 
+INTENTS = {"flew": "travel", "mayor": "meeting", "lives": "retirement", "rained": "weather", "saw": "meeting"}
+
+
+def write_joint(folder: Path, count: int, seed: int = 0) -> Path:
+    """Write sentences with an intent and tags: `joint.jsonl`, and two tables, `intent.csv` and `slots.conll`."""
+    rng, rows = random.Random(seed), {}
+    while len(rows) < count:
+        words, tags = zip(*sentence(rng), strict=True)
+        intent = next(intent for word, intent in INTENTS.items() if word in words)
+        rows.setdefault(" ".join(words), {"text": list(words), "intent": intent, "slots": list(tags)})
+    folder.mkdir(exist_ok=True)
+    (folder / "joint.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+    lines = [f'"{text}",{row["intent"]}' for text, row in rows.items()]
+    (folder / "intent.csv").write_text("\n".join(["text,label", *lines]))
+    blocks = ("".join(f"{w} {t}\n" for w, t in zip(row["text"], row["slots"], strict=True)) for row in rows.values())
+    (folder / "slots.conll").write_text("\n".join(blocks))
+    return folder
+
+
 def paragraph(rng: random.Random) -> tuple[str, list[tuple[str, str, int]], list[str]]:
     """A context with accents and double spaces, questions with answer and place, and those that it does not answer."""
     story, kinds = rng.choice(STORIES)

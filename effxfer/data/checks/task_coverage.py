@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from effxfer.data.checks.coverage import check_coverage
+from effxfer.data.checks.tag_coverage import find_tag_gaps, read_tags
 from effxfer.data.labels.cells import NUMBER
 from effxfer.data.labels.tasks import classes_of, split_texts
 from effxfer.data.listing import SPLITS, Finding, Item, LabelKind, Severity, first_names
@@ -21,7 +22,7 @@ def check_tasks(
     * A task without a label in train or val (E348), which could not be learned, or not be measured.
     * A task of single labels with one class in train (E312); classes that a split lacks (W313).
     * Numbers that look like classes, or classes that look like numbers (W343).
-    * Several labels and values as `check_coverage` does.
+    * Several labels and values as `check_coverage` does, tags as `find_tag_gaps` does; one tag in train (E312).
 
     Args:
         items: Examples with their final split.
@@ -52,10 +53,11 @@ def _check_task(
     name: str, kind: LabelKind, items: Sequence[Item], classes: tuple[str, ...], unit: str
 ) -> list[Finding]:
     if kind != "single":
-        findings = [
-            Finding(**{**vars(f), "text": f"task {name!r}: {f.text}"})
-            for f in check_coverage(items, kind, classes, unit)
-        ]
+        problems = find_tag_gaps(items) if kind == "tags" else check_coverage(items, kind, classes, unit)
+        findings = [Finding(**{**vars(f), "text": f"task {name!r}: {f.text}"}) for f in problems]
+        if kind == "tags" and len(tags := read_tags(items, "train")) < 2:
+            text = f"task {name!r} has one tag in train: {first_names(sorted(tags))}"
+            findings = [_finding("E312", text, "tag words of another kind, or leave the task out", "error")]
         return findings + (_find_numbered_classes(name, items) if kind == "value" else [])
     present = {split: {item.label for item in items if item.split == split} for split in SPLITS}
     if len(present["train"]) < 2:

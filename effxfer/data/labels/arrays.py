@@ -81,7 +81,7 @@ def describe_label(kind: LabelKind, label: str, classes: Sequence[str]) -> str:
 def _describe_tasks(label: str, classes: Sequence[str]) -> str:
     names = dict.fromkeys(name.partition(BETWEEN)[0] for name in classes)
     texts = zip(names, json.loads(label), strict=False)
-    return first_names([f"{name} {text}" for name, text in texts if text]) or "no label"
+    return first_names([f"{name} {text:.60}" for name, text in texts if text]) or "no label"
 
 
 def _indices(labels: Sequence[str], classes: tuple[str, ...]) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@
 * `multi` in a column for each label: a character for each, `1`, `0`, or `?` where unknown.
 * `value`: the values as float32 in their shortest form with spaces between, `nan` where unknown.
 * `none`: an empty text.
-* `tasks`: a JSON list with the text of each task, empty where its label is missing.
+* `tasks`: a JSON list with the text of each task, empty where its label is missing; of tags, a JSON list of them.
 
 Equal labels have equal texts, whatever way their cells are written.
 """
@@ -139,5 +139,27 @@ def _read_task(name: str, kind: str, cell: str) -> str | Problem:
         return cell
     if kind == "multi":
         return _read_names([cell])
+    if kind == "tags":
+        return _read_tags(name, cell)
     text = read_numbers([name], [cell])
     return "" if isinstance(text, Problem) and text.code == "E334" else text
+
+
+def _read_tags(name: str, cell: str) -> str | Problem:
+    """Read tags with blanks between, or a JSON list of them."""
+    try:
+        tags = json.loads(cell) if cell.startswith("[") else cell.split()
+    except (ValueError, RecursionError):
+        tags = None
+    if not isinstance(tags, list) or not all(isinstance(tag, str) and tag.strip() for tag in tags):
+        return Problem("E342", f"{name!r} is {cell:.60}, no tags", "write a tag for each word, such as O O B-city")
+    return json.dumps(tags, ensure_ascii=False)
+
+
+def count_tags(tasks: Mapping[str, str], label: str, words: int) -> Problem | None:
+    """Return what is wrong with the tags of a text of so many words, in a label of `read_tasks`; None if nothing is."""
+    for (name, kind), text in zip(tasks.items(), json.loads(label), strict=True):
+        if kind == "tags" and text and (tags := len(json.loads(text))) != words:
+            hint = "separate words by single blanks, as the tags are, and write a tag for each"
+            return Problem("E342", f"{name!r} has {tags} tags for {words} words", hint)
+    return None

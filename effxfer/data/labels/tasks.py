@@ -16,9 +16,11 @@ from effxfer.data.labels.names import index_names
 from effxfer.data.listing import Finding, LabelKind, Listing
 from effxfer.data.task import Split, Task, subset
 from effxfer.errors import DataError
+from effxfer.runtime.multi_task.task_labels import TaskLabels
 from effxfer.runtime.multi_task.task_outputs import BETWEEN, TaskOutputs, native_labels
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.multi_label import UNKNOWN
+from effxfer.runtime.outputs.tagging import Tagging
 
 Kinds = Mapping[str, LabelKind]
 
@@ -48,6 +50,8 @@ def name_task_labels(
     columns, classes, findings = list[list[str]](), list[str](), list[Finding]()
     for (name, kind), texts in zip(kinds.items(), split_texts(labels, len(kinds)), strict=True):
         names: Sequence[str] = [name] if kind == "value" else sorted(set(texts) - {""})
+        if kind == "tags":
+            names = sorted({tag for text in set(texts) - {""} for tag in json.loads(text)})
         if kind == "multi" and names:
             indexed = index_names([text for text in texts if text], _separator(texts), unit)
             texts, names = [indexed.texts[text] if text else "" for text in texts], indexed.classes
@@ -69,18 +73,20 @@ def classes_of(task: str, classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def task_arrays(labels: Sequence[str], classes: Sequence[str], kinds: Kinds) -> dict[str, NDArray[Any]]:
-    """Return the labels of each task as its kind has them, `(N,)` or `(N, C)`; see `arrays.label_array`."""
+    """Return the labels of each task as its kind has them, `(N,)` or `(N, C)`; see `arrays.label_array`; not tags."""
     texts = split_texts(labels, len(kinds))
     return {
         name: label_array(kind, column, classes_of(name, classes))
         for (name, kind), column in zip(kinds.items(), texts, strict=True)
+        if kind != "tags"
     }
 
 
 def joined_array(labels: Sequence[str], classes: Sequence[str], kinds: Kinds) -> NDArray[np.float32]:
-    """Return the labels of all tasks side by side, float32 `(N, W)`, NaN where unknown."""
+    """Return the labels of all tasks side by side, float32 `(N, W)`, NaN where unknown; tags are not among them."""
     arrays = task_arrays(labels, classes, kinds)
-    return np.concatenate([as_numbers(kinds[name], array) for name, array in arrays.items()], 1)
+    none = np.empty((len(labels), 0), np.float32)
+    return np.concatenate([none, *(as_numbers(kinds[name], array) for name, array in arrays.items())], 1)
 
 
 def as_numbers(kind: str, array: NDArray[Any]) -> NDArray[np.float32]:
@@ -101,7 +107,7 @@ def task_outputs(classes: Sequence[str], kinds: Kinds, train: NDArray[np.float32
     outputs, start = dict[str, Output](), 0
     for name, kind in kinds.items():
         names = classes_of(name, classes)
-        width = 1 if kind == "single" else len(names)
+        width = {"single": 1, "tags": 0}.get(kind, len(names))
         outputs[name] = output_of(kind, names, train[:, start : start + width])
         start += width
     return TaskOutputs(outputs=outputs)
@@ -117,7 +123,8 @@ def listed_labels(listing: Listing, labels: Sequence[str]) -> Any:
 def listed_output(listing: Listing, train: Any) -> Output:
     """Return the output of a listing; see `arrays.output_of`, and `task_outputs` for several tasks."""
     if listing.tasks:
-        return task_outputs(listing.classes, listing.tasks, train)
+        numbers = train.numbers if isinstance(train, TaskLabels) else train
+        return task_outputs(listing.classes, listing.tasks, numbers)
     return output_of(listing.labels, listing.classes, train)
 
 
@@ -137,17 +144,40 @@ def select_tasks(task: Task, names: Collection[str]) -> Task:
         for column in range(place.start, place.stop)
     ]
     selected = output.select(names)
-    train, val, test = (_select(split, places, selected) for split in (task.train, task.val, task.test))
+    chosen = tuple(name for name in output.names if name in names)
+    train, val, test = (_select(split, places, selected, chosen) for split in (task.train, task.val, task.test))
     return replace(task, output=selected, train=train, val=val, test=test)
 
 
-def _select(split: Split, places: Sequence[int], output: Output) -> Split:
-    labels = split.labels[:, places]
+def _select(split: Split, places: Sequence[int], output: Output, names: Sequence[str]) -> Split:
+    labels: Any = _select_labels(split.labels, places, output, names)
     # Examples of other tables have no label at all here; those of one table stay, with or without one.
     if isinstance(output, TaskOutputs) and split.tables is None:
         return replace(split, labels=labels)
-    labelled = np.flatnonzero(~np.isnan(labels).all(1))
+    if isinstance(output, Tagging):
+        tagged, tags = labels.of_words(names[0])
+        return replace(subset(split, np.flatnonzero(tagged)), labels=tags, tables=None)
+    labelled = np.flatnonzero(_is_labelled(labels))
     chosen = labels[labelled]
     if isinstance(output, TaskOutputs):
         return replace(subset(split, labelled), labels=chosen)
     return replace(subset(split, labelled), labels=native_labels(output, chosen), tables=None)
+
+
+def _select_labels(labels: Any, places: Sequence[int], output: Output, names: Sequence[str]) -> Any:
+    """Return the labels of some tasks: `TaskLabels` as long as one of them tags words."""
+    numbers = (labels.numbers if isinstance(labels, TaskLabels) else labels)[:, places]
+    if output.per == "example":
+        return numbers
+    tags = {name: each for name, each in labels.tags.items() if name in names}
+    columns = output.word_columns() if isinstance(output, TaskOutputs) else {}
+    return TaskLabels(labels.groups, numbers, tags, columns)
+
+
+def _is_labelled(labels: Any) -> NDArray[np.bool_]:
+    """Return which examples have a label of any task, `(N,)`."""
+    numbers = labels.numbers if isinstance(labels, TaskLabels) else labels
+    labelled: NDArray[np.bool_] = np.asarray(~np.isnan(numbers).all(1))
+    for name in labels.tags if isinstance(labels, TaskLabels) else ():
+        labelled |= labels.of_words(name)[0]
+    return labelled

@@ -22,10 +22,12 @@ def join_listings(listings: Sequence[Listing]) -> Listing:
 
     Raises:
         SettingsError: If two tasks have one name (E220), a name cannot be that of an output, or a table has labels of
-            another kind than `single`, `multi` and `value`, a target or examples without labels.
+            another kind than `single`, `multi`, `tags` and `value`, a target or examples without labels, or pairs of
+            texts beside tags.
     """
     for listing in listings:
         _require_task(listing)
+    _require_single_texts(listings)
     tasks = [(name, kind) for listing in listings for name, kind in kinds_of(listing).items()]
     require_different_names([name for name, _kind in tasks])
     items, start = list[Item](), 0
@@ -48,6 +50,20 @@ def join_listings(listings: Sequence[Listing]) -> Listing:
         captions={},
         class_embeddings=None,
     )
+
+
+def tags_words(listing: Listing) -> bool:
+    """Whether a task of a table tags the words of texts."""
+    return "tags" in kinds_of(listing).values()
+
+
+def _require_single_texts(listings: Sequence[Listing]) -> None:
+    """Refuse pairs of texts beside tags: `predict` reads a text word by word."""
+    tagged = next((listing.name for listing in listings if tags_words(listing)), "")
+    for listing in listings:
+        if tagged and isinstance(next(iter(listing.texts.values()), ""), tuple):
+            text = f"{listing.name} holds pairs of texts, and {tagged} tags the words of single ones"
+            raise SettingsError(text, "leave out pair_column, or name its data alone")
 
 
 def kinds_of(listing: Listing) -> dict[str, LabelKind]:

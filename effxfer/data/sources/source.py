@@ -26,8 +26,9 @@ def read_source(settings: DataSettings, base: Path) -> tuple[Path | None, Source
         DataError: If there is no such source, or it cannot be read; `E344` if it cannot hold this kind of label.
         ResourceError: If a package that the source needs is not installed.
     """
-    if settings.labels in POSITION_KINDS:
-        text = f"{settings.source} holds images, and labels of kind {settings.labels!r} are of texts"
+    kinds = [kind for kind in (settings.labels, *settings.tasks.values()) if kind in POSITION_KINDS]
+    if kinds:
+        text = f"{settings.source} holds images, and labels of kind {kinds[0]!r} are of texts"
         raise DataError(text, "give texts: CoNLL for tags, SQuAD for span", code="E344")
     path = base / os.path.expanduser(settings.source)  # noqa: PTH111 (never raises)
     if not os.path.lexists(path) and "/" not in settings.source and not Path(settings.source).suffix:

@@ -73,6 +73,18 @@ def content_key(example: Example) -> str:
     return hashlib.sha256(SEPARATOR.join(folded).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def shared_key(source: Text) -> str:
+    r"""Digest a text for the comparison of data tables: equal for a text and its words, however they are divided.
+
+    >>> shared_key("Play jazz!") == shared_key(["play", "jazz", "!"])
+    True
+    """
+    parts = (source,) if isinstance(source, str) else source
+    characters = "".join("".join(part.split()) for part in parts)
+    folded = unicodedata.normalize("NFKC", characters).casefold()
+    return hashlib.sha256(folded.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def exact_key(source: Text) -> str:
     """Digest a text; other texts have other digests, in whatever they differ."""
     return hashlib.sha256(exact_bytes(source)).hexdigest()

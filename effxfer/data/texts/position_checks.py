@@ -1,12 +1,12 @@
 """Check tags of words and answers across splits: equal texts, contradictions, labels that a split lacks."""
 
-import json
 from collections.abc import Mapping, Sequence
 
 from effxfer.data.checks.label_counts import EMPTY
 from effxfer.data.checks.leaks import find_contradictions, find_leaks
+from effxfer.data.checks.tag_coverage import find_tag_gaps
 from effxfer.data.history import History, find_trained_before
-from effxfer.data.listing import SPLITS, Finding, Item, Severity, first_names
+from effxfer.data.listing import SPLITS, Finding, Item, Severity
 from effxfer.data.settings import DataSettings
 from effxfer.data.texts.examples import Example, content_key, describe_label
 
@@ -28,32 +28,13 @@ def check_positions(
     severity: Severity = "warning" if settings.allow_leakage else "error"
     # Documents share headlines and scores; whoever splits by document cannot avoid it.
     shared: Severity = "warning" if any(example.document for example in examples.values()) else severity
-    gaps = _find_tag_gaps(items) if settings.labels == "tags" else _find_answer_gaps(items)
+    gaps = find_tag_gaps(items) if settings.labels == "tags" else _find_answer_gaps(items)
     return [
         *find_contradictions(contents, describe_label),
         *gaps,
         *find_leaks(contents, {item.path: item.sha256 for item in contents}, "same text", shared),
         *find_trained_before(items, history, severity),
     ]
-
-
-def _find_tag_gaps(items: Sequence[Item]) -> list[Finding]:
-    """Warn (W313) about tags that a split has and train lacks, or the other way round."""
-    tags = {split: _tags(items, split) for split in SPLITS}
-    pairs = [
-        (split, other) for held_out in ("val", "test") for split, other in ((held_out, "train"), ("train", held_out))
-    ]
-    return [
-        _warning(f"tags of {split} that {other} lacks: {first_names(sorted(missing))}")
-        for split, other in pairs
-        if tags[split] and tags[other] and (missing := tags[split] - tags[other])
-    ]
-
-
-def _tags(items: Sequence[Item], split: str) -> set[str]:
-    # Most sentences have the same tags as others: each label is read once.
-    labels = {item.label for item in items if item.split == split}
-    return {tag for label in labels for tag in json.loads(label)}
 
 
 def _find_answer_gaps(items: Sequence[Item]) -> list[Finding]:
@@ -65,9 +46,5 @@ def _find_answer_gaps(items: Sequence[Item]) -> list[Finding]:
         return [Finding(code="E312", severity="error", path="", text=text, hint=hint)]
     if without["train"] and labels["val"] and not without["val"]:
         text = "no question of val is without an answer: from which margin questions are answered cannot be chosen"
-        return [_warning(text)]
+        return [Finding(code="W313", severity="warning", path="", text=text)]
     return []
-
-
-def _warning(text: str) -> Finding:
-    return Finding(code="W313", severity="warning", path="", text=text)

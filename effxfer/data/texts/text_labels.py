@@ -1,15 +1,25 @@
-"""Turn the labels of texts into arrays, one for each row, token or answer."""
+"""Turn the labels of texts into arrays, one for each row, token or answer.
 
-from collections.abc import Sequence
+Shape legend: N texts, L tokens of the longest, W columns of the labels of texts.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.data.labels.tasks import classes_of, split_texts
+from effxfer.data.listing import LabelKind
 from effxfer.data.texts.examples import Answer, Example
 from effxfer.errors import DataError
+from effxfer.runtime.multi_task.task_labels import TaskLabels
+from effxfer.runtime.multi_task.task_outputs import BETWEEN
 from effxfer.runtime.outputs.span import SpanLabels
 from effxfer.runtime.outputs.tagging import UNLABELLED, TagLabels
 from effxfer.runtime.text.encodings import Encodings
+
+Kinds = Mapping[str, LabelKind]
 
 
 def label_names(examples: Sequence[Example]) -> tuple[str, ...]:
@@ -84,6 +94,55 @@ def count_lost_answers(labels: SpanLabels, examples: Sequence[Example]) -> int:
     """Count the questions with an answer that no row holds, because it was cut or lies across windows."""
     reached = set(labels.groups[labels.places[:, 0] >= 0].tolist())
     return sum(bool(example.label) and group not in reached for group, example in enumerate(examples))
+
+
+def task_labels(
+    encodings: Encodings, examples: Sequence[Example], numbers: NDArray[np.float32], classes: Sequence[str],
+    kinds: Kinds,
+) -> TaskLabels:  # fmt: skip
+    """Return the labels of several tasks of which some tag words, each text one row.
+
+    Args:
+        encodings: Rows of the examples, which are words.
+        examples: The texts, with labels of `cells.read_tasks`.
+        numbers: Labels of the other tasks, `(N, W)`.
+        classes: Names of the columns of all tasks, `TASK/CLASS`.
+        kinds: Kind of label of each task.
+    """
+    columns = [name.partition(BETWEEN)[0] for name in classes]
+    tags = {
+        name: _tag_numbers(encodings, examples, texts, classes_of(name, classes))
+        for name, texts in tag_texts(examples, kinds).items()
+    }
+    places = {name: slice(columns.index(name), columns.index(name) + columns.count(name)) for name in tags}
+    return TaskLabels(np.arange(len(examples)), numbers, tags, places)
+
+
+def tag_texts(examples: Sequence[Example], kinds: Kinds) -> dict[str, list[str]]:
+    """Return the tags of each task of words as JSON, by task; empty where a text has none."""
+    columns = split_texts([str(example.label) for example in examples], len(kinds))
+    return {name: texts for (name, kind), texts in zip(kinds.items(), columns, strict=True) if kind == "tags"}
+
+
+def _tag_numbers(
+    encodings: Encodings, examples: Sequence[Example], texts: Sequence[str], tags: Sequence[str]
+) -> NDArray[np.int64]:
+    """Return the number of the tag of each word at its first token, `(N, L)`, -100 elsewhere."""
+    if not examples:
+        return np.empty((0, 0), np.int64)
+    index = {name: number for number, name in enumerate(tags)}
+    numbers = [
+        [index[tag] for tag in json.loads(text)] if text else [UNLABELLED] * len(example.source)
+        for example, text in zip(examples, texts, strict=True)
+    ]
+    padded: NDArray[np.int64] = encodings.word_labels(numbers).pad(UNLABELLED)
+    return padded
+
+
+def count_lost_task_tags(kinds: Kinds, labels: TaskLabels, examples: Sequence[Example]) -> int:
+    """Count the words whose tag no row has, because the text was cut before them."""
+    written = sum(len(json.loads(text)) for texts in tag_texts(examples, kinds).values() for text in texts if text)
+    return written - sum(int((tags != UNLABELLED).sum()) for tags in labels.tags.values())
 
 
 def _characters(answer: Answer) -> tuple[int, int]:

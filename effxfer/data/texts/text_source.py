@@ -30,8 +30,8 @@ SUFFIXES: dict[str, Format] = {
 }  # fmt: skip
 # Of other kinds of label than single ones.
 FORMATS: dict[LabelKind, tuple[Format, ...]] = {
-    "multi": ("table",), "value": ("table",), "tasks": ("table",), "tags": ("conll", "jsonl"), "span": ("squad",),
-    "none": ("lines", "jsonl", "table"),
+    "multi": ("table",), "value": ("table",), "tasks": ("table", "jsonl"), "tags": ("conll", "jsonl"),
+    "span": ("squad",), "none": ("lines", "jsonl", "table"),
 }  # fmt: skip
 SHAPES: dict[Format, str] = {
     "lines": "give a file with a text in each line, lines of objects, or a table",

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from effxfer.data.labels.cells import Problem, label_reader
-from effxfer.data.listing import SPLIT_NAMES, Finding
+from effxfer.data.labels.cells import Problem, count_tags, label_reader
+from effxfer.data.listing import SPLIT_NAMES, Finding, Text
 from effxfer.data.settings import SPLIT, DataSettings
 from effxfer.data.sources.rows import Columns, label_roles, read_columns
 from effxfer.data.texts.examples import Example, TextListing, limit_findings, line_finding
@@ -32,7 +32,8 @@ def read_text_table(file: Path, settings: DataSettings) -> TextListing:
 
     Returns:
         Examples, with findings: `E334` or `E342` for a row without a usable label or with an unknown split, and those
-        of tables. Labels of other kinds than single ones are texts of `labels.cells`.
+        of tables. Labels of other kinds than single ones are texts of `labels.cells`. Where a task tags words, these
+        are what blanks separate.
 
     Raises:
         DataError: `E310`, `E330` or `E331` if it is absent, no table, or lacks a column.
@@ -58,8 +59,12 @@ def _columns(file: Path, settings: DataSettings) -> Columns[_Row]:
     def make(number: int, cells: Sequence[str]) -> _Row:
         text, *following = cells
         label, (split, *pair) = read_label(following[: len(labels)]), following[len(labels) :]
+        words = text.split()
+        if settings.tagged_tasks and isinstance(label, str):
+            label = count_tags(settings.tasks, label, len(words)) or label
         wrong = isinstance(label, Problem)
-        example = Example((text, pair[0]) if pair else text, "" if wrong else label, f"{file.name}:{number}", split)
+        source: Text = (text, pair[0]) if pair else words if settings.tagged_tasks else text
+        example = Example(source, "" if wrong else label, f"{file.name}:{number}", split)
         return _Row(number, example, _problem(label, split, settings))
 
     optional = {"split"} if settings.split_column == SPLIT else set[str]()

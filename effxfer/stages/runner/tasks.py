@@ -9,6 +9,7 @@ from effxfer.data.history import NONE, History
 from effxfer.data.listing import Listing
 from effxfer.data.loader import Loader
 from effxfer.data.settings import DataSettings
+from effxfer.data.several_tables.join_listings import tags_words
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
 from effxfer.runtime.inputs import Input
@@ -37,10 +38,11 @@ def data_for(source: Source, table: Mapping[str, Any]) -> list[DataSettings]:
 
 def load_task(
     settings: DataSettings, input: Input, context: RunContext, history: History = NONE,
-    listing: Listing | None = None,
+    listing: Listing | None = None, as_words: bool = False,
 ) -> Task:  # fmt: skip
     """Decode a task into the cache of a run; `listing` is the result of `scan`, if it is available."""
-    return Loader(settings=settings, cache=context.cache, history=history).load(input, listing)
+    loader = Loader(settings=settings, cache=context.cache, history=history, as_words=as_words)
+    return loader.load(input, listing)
 
 
 def load_tasks(
@@ -58,8 +60,9 @@ def load_tasks(
         in_time: Whether the tasks are learned one after another.
     """
     tasks = list[Task]()
+    as_words = not in_time and len(listings) > 1 and any(map(tags_words, listings))
     for task_settings, listing in zip(data, listings, strict=True):
-        tasks.append(load_task(task_settings, input, context, history, listing))
+        tasks.append(load_task(task_settings, input, context, history, listing, as_words))
         # Vectors keep the mean and deviation of the first task, as they do if the next one comes a month later.
         history, input = next_history(history, listing, in_time=in_time), tasks[-1].input
     return tasks

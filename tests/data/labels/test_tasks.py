@@ -75,7 +75,7 @@ def test_columns_of_single_labels_are_tasks():
     ({"labels": {"a": "single"}}, "one task is no several"),
     ({"labels": {}}, "labels = {shape"),
     ({"labels": "tasks"}, "labels = {shape"),
-    ({"labels": {"a": "single", "b": "tags"}}, "'multi', 'single' or 'value'"),
+    ({"labels": {"a": "single", "b": "span"}}, "'multi', 'single', 'tags' or 'value'"),
     ({"labels": {"a": "single", "b/c": "single"}}, "cannot be called 'b/c'"),
     ({"labels": {"a": "single", "images": "single"}}, "cannot be called 'images'"),
     ({"labels": {"a": "single", "path": "single"}}, "different columns"),

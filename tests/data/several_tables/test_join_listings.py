@@ -35,7 +35,7 @@ def test_an_example_has_the_labels_of_its_own_table_alone():
 
 @pytest.mark.parametrize(("tables", "says"), [
     ([listing("a"), listing("a")], "E220 two tasks are called 'a'"),
-    ([listing("a"), listing("b", "tags")], "b has labels of kind 'tags', and a task beside others"),
+    ([listing("a"), listing("b", "span")], "b has labels of kind 'span', and a task beside others"),
     ([listing("a"), listing("b", target=listing("t"))], "b has a target, beside another table"),
     ([listing("a"), listing("b", unlabelled=(Item("u.png", ""),))], "b has examples without labels"),
     ([listing("a"), listing("logits")], "cannot be called 'logits'"),

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from effxfer.data.settings import DataSettings
@@ -58,3 +60,45 @@ def test_a_line_of_another_form_is_named_or_left_out(tmp_path, line, code, text)
 def test_a_second_text_is_required_if_it_is_named(tmp_path):
     (finding,) = read(tmp_path, '{"text": "a", "label": "x"}\n', pair_column="b").findings
     assert finding.text == "no text in 'b'"
+
+
+JOINT = {"labels": {"intent": "single", "slots": "tags", "grade": "value"}}
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "label"),
+    [
+        ('{"text": ["a", "b"], "intent": "x", "slots": ["O", "B-y"], "grade": 2.5}', ["a", "b"],
+         ["x", '["O", "B-y"]', "2.5"]),
+        ('{"text": "a  b", "intent": 3, "slots": "O B-y", "grade": null}', ["a", "b"], ["3", '["O", "B-y"]', ""]),
+        ('{"text": ["a b"], "slots": ["O"]}', ["a b"], ["", '["O"]', ""]),
+    ],
+)  # fmt: skip
+def test_an_object_has_labels_of_several_tasks(tmp_path, line, words, label):
+    (example,), findings = read(tmp_path, line, **JOINT)
+    assert (example.source, json.loads(str(example.label)), findings) == (words, label, [])
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "text"),
+    [
+        ('{"text": ["a", "b"], "slots": ["O"]}', "E342", "'slots' has 1 tags for 2 words"),
+        ('{"text": ["a"], "slots": ["O", ""]}', "E342", "no tags"),
+        ('{"text": ["a"], "slots": [3]}', "E342", "no tags"),
+        ('{"text": ["a"], "slots": {"O": 1}}', "E342", "'slots' holds no label of kind 'tags'"),
+        ('{"text": ["a"], "grade": "much"}', "E342", "no finite number"),
+        ('{"text": ["a"]}', "E334", "no label in"),
+    ],
+)
+def test_labels_of_tasks_that_cannot_be_used_are_named_with_their_line(tmp_path, line, code, text):
+    _, (finding,) = read(tmp_path, f"\n{line}", **JOINT)
+    assert (finding.code, finding.path, finding.severity) == (code, "t.jsonl:2", "error")
+    assert text in finding.text
+
+
+def test_tasks_of_texts_alone_have_whole_texts_and_lists_of_labels(tmp_path):
+    kinds = {"kind": "single", "marks": "multi"}
+    lines = '{"text": "a b", "kind": "x", "marks": ["m", "n"]}\n{"text": "c", "kind": "y", "marks": []}'
+    examples, _ = read(tmp_path, lines, labels=kinds)
+    assert [example.source for example in examples] == ["a b", "c"]
+    assert [json.loads(str(example.label)) for example in examples] == [["x", "m|n"], ["y", "|"]]
