@@ -24,6 +24,7 @@ from effxfer.runtime.__main__ import main as classify
 from effxfer.settings import build
 from tests import tiny
 from tests.contracts.test_pipelines import SHORT
+from tests.data.templates import write_joint
 from tests.transfer.zero_shot.attributes import write_files
 
 HOUSE = Path(__file__).parents[1]
@@ -58,6 +59,7 @@ QUICKER = {
         *(word for one in PHOTOS for word in ("--set", one)),
     ],
     "finetune resnet20-cifar10 --data digits --set size=16 --epochs 0": [],
+    "finetune text-small --data requests": ["--epochs", "1", "--set", 'options.controls="none"'],
     "finetune effxfer.net.conv4:conv4": ["--epochs", "1", "--set", "options.episodes=3"],
     "finetune": ["--epochs", "2", "--set", "data.max_per_class=10"],
     "clip": ["--epochs", "1", "--set", "shuffles=0", "--set", "data.max_per_class=20"],
@@ -223,6 +225,7 @@ def test_its_commands_run(tour, place, monkeypatch):
         shutil.copy("three.png", place / "five" / name)
     shutil.copy("three.png", "letter.png")
     write_files(place)
+    write_joint(place / "requests", 60)
     pairs = [
         f"{file.relative_to(place)},a {file.parts[-3]} of a {file.parts[-2]} thing,{file.parts[-2]}\n"
         for file in sorted((place / "pacs").glob("*/*/*"))

@@ -102,6 +102,9 @@ class Strategy(Settings):
     def require_classes(self, classes: Sequence[str]) -> None:
         """Refuse settings that do not fit the classes of the data, before these are loaded."""
 
+    def require_kinds(self, kinds: Mapping[str, str]) -> None:
+        """Refuse settings that do not fit the kinds of label of several tasks, by their names; empty for one task."""
+
     def input_for(self, net: Net) -> Input:
         """Return the input that a network must have, before examples are loaded for it; refuse an unsuitable one."""
         return net.input

@@ -23,7 +23,10 @@ from effxfer.runtime.outputs.span import Span
 from effxfer.runtime.session import ONNXRUNTIME, OPENVINO, ort_version
 from effxfer.runtime.softmax import sigmoid
 
-KIND_DECISIONS = {"multi": "of its own", "single": "the largest of the output", "value": "as it is"}
+KIND_DECISIONS = {
+    "multi": "of its own", "single": "the largest of the output", "tags": "the largest of each word",
+    "value": "as it is",
+}  # fmt: skip
 SHOWN = 10  # chosen: names in the card's sentence and table; all of them are in labels.txt
 UNKNOWN = "unknown"
 # By the kind of label, else by that of input. Hugging Face has no task for values of images or texts.
@@ -73,7 +76,7 @@ def card(
     tasks = [(name, each.kind, each.width, _first_names(each)) for name, each in outputs.items()]
     return render(
         "card.md", **asdict(origin), runs_in=runs_in, models=models, labels=output.classes, tasks=tasks,
-        kind=input.kind, answer=output.kind,
+        kind=input.kind, answer=output.kind, tagged="tags" in (output.kind, *(each.kind for each in outputs.values())),
         task=TASKS.get(output.kind, TASKS[input.kind]), metric=accuracy.metric, key=metadata.key,
         version=__version__, page=page, input=input, shown=_first_names(output), decisions=_decisions(output, metadata),
         short=short_side(input) if isinstance(input, Preprocess) else 0, accuracy=_accuracies(accuracy),

@@ -11,6 +11,8 @@ from effxfer.deploy.export.preprocessing import tall_first
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.model_file.metadata import Metadata
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
+from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.text.tokens import LONGEST_TEXT, Tokens
 
 WEB = Path(__file__).with_name("web")
@@ -67,10 +69,20 @@ def model_json(title: str, metadata: Metadata, models: Sequence[Any]) -> dict[st
         "models": [asdict(model) for model in models],
     }  # fmt: skip
     if isinstance(metadata.input, Tokens):
-        return {**facts, "input": metadata.input.to_json(), "tokens": token_facts(metadata.input, metadata.output.kind)}
+        return {
+            **facts,
+            "input": metadata.input.to_json(),
+            "tokens": token_facts(metadata.input, place_kind(metadata.output)),
+        }
     if isinstance(metadata.input, Preprocess):
         return {**facts, "preprocess": metadata.input.to_json(), "tall_first": tall_first()}
     return facts
+
+
+def place_kind(output: Output) -> str:
+    """Return the kind of label by which the page reads texts; of several tasks that of places, if one has these."""
+    kinds = [each.kind for each in output.outputs.values()] if isinstance(output, TaskOutputs) else [output.kind]
+    return next((kind for kind in kinds if kind in PLACES), output.kind)
 
 
 def token_facts(tokens: Tokens, kind: str) -> dict[str, Any]:

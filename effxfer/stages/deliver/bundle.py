@@ -9,7 +9,7 @@ from effxfer.benchmark.protocol.runners import feed_for, unit_of
 from effxfer.data.task import Task
 from effxfer.deploy.bundle.bundle import write_bundle
 from effxfer.deploy.bundle.card import TASKS, UNKNOWN, Origin
-from effxfer.deploy.bundle.page import Page
+from effxfer.deploy.bundle.page import Page, place_kind
 from effxfer.deploy.bundle.tokenizer_check import Fields, find_difference
 from effxfer.deploy.bundle.web_library import ORT_WEB, TOKENIZERS_WEB, WebFiles, find_library
 from effxfer.deploy.settings import ExportSettings
@@ -119,7 +119,7 @@ def check_page(input: Input, task: Task, libraries: Sequence[WebFiles]) -> Page:
         return Page(libraries=tuple(libraries))
     texts = validation_texts(task)
     try:
-        difference = find_difference(input, texts, libraries[-1], task.output.kind)
+        difference = find_difference(input, texts, libraries[-1], place_kind(task.output))
     except FileNotFoundError:
         note = "Whether the page tokenizes texts as the model expects was not checked: there was no Node.js"
         return Page(libraries=tuple(libraries), note=note)

@@ -73,6 +73,7 @@ def check_strategies(settings: StageSettings, listings: Sequence[Listing], recip
                 raise _other_classes(name, listing, target)
             require_data(strategy, listing.name, listing.unit, labels, has_target, described)
             strategy.require_classes(listing.classes)
+            strategy.require_kinds(listing.tasks)
 
 
 def _check_labels(settings: StageSettings, listing: Listing) -> None:

@@ -132,6 +132,13 @@ class MultiTask(Strategy):
         if set(names) <= set(self.auxiliary):
             raise SettingsError("options.auxiliary names all tasks", "leave out those that the file is to answer")
 
+    def require_kinds(self, kinds: Mapping[str, str]) -> None:
+        """Refuse tags of words where tasks share more than the body."""
+        tagged = [name for name, kind in kinds.items() if kind == "tags"]
+        if tagged and self.sharing != "hard":
+            text = f"options.sharing {self.sharing!r} reads one vector for each text, and {tagged[0]!r} tags its words"
+            raise SettingsError(text, "leave it out: tags of words take sharing 'hard'")
+
     def choose(self, net: Net, tasks: Sequence[Task]) -> tuple["Strategy", Report]:
         """Return itself, and say how much memory the gradients of each task take."""
         if not WEIGHTINGS[self.weighting].combines:

@@ -1,6 +1,6 @@
 // Runs the model in this browser: nothing is sent anywhere.
 import * as ort from "./ort/ort.wasm.min.mjs";
-import { answer, answers } from "./outputs.js";
+import { answer, answerTask } from "./outputs.js";
 
 const SHOWN = 5;
 const place = new URL(".", import.meta.url).href;
@@ -30,7 +30,12 @@ async function predict(model, { tensor, reading }) {
   const begun = performance.now();
   const result = await session.run({ [model.input]: tensor });
   const took = performance.now() - begun;
-  if (about.output.tasks) return { said: { tasks: answers(result, about, model.resizes) }, took };
+  if (about.output.tasks) {
+    const said = (task) => (task.kind === "tags"
+      ? input.answer(Array.from(result[task.name].data), { labels: task.classes, output: task }, reading)
+      : answerTask(result, task, model.resizes));
+    return { said: { tasks: about.output.tasks.map((task) => ({ task: task.name, ...said(task) })) }, took };
+  }
   const raw = Array.from(result[model.output].data);
   return { said: about.tokens?.places ? input.answer(raw, about, reading) : answer(raw, about, model.resizes), took };
 }
@@ -61,11 +66,12 @@ function number({ label, value }) {
 const shown = (ranked) => ranked.filter(({ applies }, i) => applies || i < SHOWN);
 
 // The question, and what is said to it.
-function question({ task, ranked, values }) {
+function question({ task, ranked, values, parts }) {
   const item = document.createElement("li");
   const answers = document.createElement("ol");
-  const none = ranked?.every(({ applies }) => applies === false) ? " no label applies" : "";
-  answers.append(...(values?.map(number) ?? shown(ranked).map(bar)));
+  const nothing = parts?.length === 0 ? " no entity" : "";
+  const none = ranked?.every(({ applies }) => applies === false) ? " no label applies" : nothing;
+  answers.append(...(parts?.map(part) ?? values?.map(number) ?? shown(ranked).map(bar)));
   item.append(Object.assign(document.createElement("b"), { textContent: task }), none, answers);
   return item;
 }

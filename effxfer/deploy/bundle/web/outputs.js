@@ -29,12 +29,9 @@ function values(raw, { labels, output }, isFinal) {
   return { values: raw.map((x, i) => ({ label: labels[i], value: restore(x, i) })) };
 }
 
-// The answer to each question of a model of several tasks, by the outputs of their names.
-export function answers(results, about, isFinal) {
-  return about.output.tasks.map((task) => ({
-    task: task.name,
-    ...answer(Array.from(results[task.name].data), { labels: task.classes, output: task }, isFinal),
-  }));
+// The answer to one question of a model of several tasks, by the output of its name.
+export function answerTask(results, task, isFinal) {
+  return answer(Array.from(results[task.name].data), { labels: task.classes, output: task }, isFinal);
 }
 
 // `about` is model.json; `isFinal` says that the graph itself ends in probabilities, or in values in their unit.
