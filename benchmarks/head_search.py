@@ -53,11 +53,12 @@ def features_of(net: Any, task: Any, folder: Path) -> Any:
     """Averages of all stages, as the search keeps them."""
     from effxfer.net.taps import tap_widths
     from effxfer.stages.head_search.features import FeaturePlan, compute_features
+    from effxfer.stages.head_search.task_labels import searched_tasks
     from effxfer.train.devices import pick_device
 
-    return compute_features(
-        net, task, FeaturePlan(taps=tuple(tap_widths(net))), folder / "features", pick_device("cpu")
-    )
+    plan = FeaturePlan(taps=tuple(tap_widths(net)))
+    (labels,) = searched_tasks(net, task, None)
+    return compute_features(net, task, plan, folder / "features", pick_device("cpu")).label(labels)
 
 
 def trials(features: Any, folder: Path, *, trials: int, epochs: int, workers: int = 1) -> None:

@@ -56,8 +56,9 @@ def set_head(
     """
     _check_size("head", features if isinstance(features, int) else sum(features))
     head = build(HeadSpec, spec, "head")
-    if head.pool != "mean" and net.input.kind == "text":
-        raise ModelFileError(f"a head that pools by {head.pool} would see the padding of texts", "give pool = 'mean'")
+    if head.position_pools and net.input.kind == "text":
+        text = f"a head that pools by {head.position_pools[0]} would see the padding of texts"
+        raise ModelFileError(text, "give pool = 'mean'")
     _check_size("class_embeddings", embeddings)
     if (head.kind == "compare") != (embeddings > 0):
         text = f"an edit sets a {head.kind} head with {embeddings} numbers of each class"

@@ -5,8 +5,8 @@ Shape legend: ms, milliseconds of one image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from effxfer.search.space import JOIN, Candidate
@@ -36,6 +36,24 @@ class Costs:
         """Modelled p50 of the network with a head of `parameters`."""
         pools = sum(self._pool(candidate, tap) for tap in candidate.taps)
         return self.body[JOIN.join(candidate.taps)] + pools + self.base + self.per_million * parameters / 1e6
+
+    def beside(self, others: Sequence[tuple[Candidate, int]]) -> Costs:
+        """Return the costs of a file that has other heads as well, each with its parameters.
+
+        The body ends no earlier than the deepest layer that one of them reads.
+        """
+        if not others:
+            return self
+        names = [JOIN.join(candidate.taps) for candidate, _ in others]
+        floor, least = max(self.body[name] for name in names), max(self.millions[name] for name in names)
+        added = sum(self.ms(candidate, count) - self.body[JOIN.join(candidate.taps)] for candidate, count in others)
+        weights = sum(count for _, count in others) / 1e6
+        return replace(
+            self,
+            body={name: max(ms, floor) for name, ms in self.body.items()},
+            base=self.base + added,
+            millions={name: max(count, least) + weights for name, count in self.millions.items()},
+        )
 
     def _pool(self, candidate: Candidate, tap: str) -> float:
         import numpy as np

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from effxfer.files import digest
 from effxfer.net.heads.build import head_parameters
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.runtime.outputs.base import Labels, Output
+from effxfer.runtime.outputs.multi_label import UNKNOWN
+from effxfer.runtime.outputs.regression import Regression
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.search.inputs import Matrices
 from effxfer.search.space import Taps
@@ -27,7 +30,8 @@ class Features:
     Attributes:
         train: float32 `(N, D_t)` of the training split for each layer t; may be memory-mapped.
         val: float32 `(M, D_t)` of the validation split for each layer.
-        labels: Of the training split: int64 `(N,)`, or of another kind of label, as `Split.labels` has them.
+        labels: Of the training split: int64 `(N,)`, or of another kind of label, as `Split.labels` has them. Examples
+            without a label, as one of several tasks may have them, take no part.
         val_labels: Of the validation split, M.
         output: Kind of the labels, and the names of the head's columns.
         train_maps: The same layers as they are, not averaged: `(N, D, h, w)` or `(N, n, D)`; empty if there are
@@ -47,6 +51,16 @@ class Features:
         for split, matrices, labels in (("train", self.train, self.labels), ("val", self.val, self.val_labels)):
             _check(split, matrices, labels)
             _check_labels(split, labels, self.output)
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """The training examples that have a label, in rising order."""
+        return np.flatnonzero(has_label(self.output, self.labels))
+
+    @cached_property
+    def val_rows(self) -> NDArray[np.int64]:
+        """The validation examples that have a label, in rising order."""
+        return np.flatnonzero(has_label(self.output, self.val_labels))
 
     def inputs(self, split: Literal["train", "val"], spec: HeadSpec) -> Matrices:
         """Return the inputs of a head from a split: maps of layers if it pools, else their averages."""
@@ -99,8 +113,19 @@ def _check_labels(split: str, labels: Labels, output: Output) -> None:
     if not isinstance(output, SingleLabel):
         if labels.shape[1:] != (output.width,):
             raise DataError(f"{split} labels have shape {labels.shape} for {output.width} columns")
-    elif labels.min() < 0 or labels.max() >= output.width:
-        raise DataError(f"{split} labels run from {labels.min()} to {labels.max()}, not within 0 to {output.width - 1}")
+    elif labels.min() < -1 or labels.max() >= output.width:
+        text = f"{split} labels run from {labels.min()} to {labels.max()}, not within 0 to {output.width - 1}"
+        raise DataError(f"{text}, or -1 for none")
+    if not has_label(output, labels).any():
+        raise DataError(f"no {split} example has a label to search a head for")
+
+
+def has_label(output: Output, labels: Labels) -> NDArray[np.bool_]:
+    """Tell which of N examples have a label, `(N,)`: one that is not wholly unknown."""
+    if isinstance(output, SingleLabel):
+        return labels >= 0  # type: ignore[no-any-return]
+    unknown = np.isnan(labels) if isinstance(output, Regression) else labels == UNKNOWN
+    return ~unknown.all(1)  # type: ignore[no-any-return]
 
 
 def _plain(labels: Labels) -> Any:

@@ -101,9 +101,10 @@ class Training:
     ) -> None:
         self.features, self.spec = features, candidate.spec
         self.lr, self.epochs = candidate.lr, settings.epochs
+        rows = features.rows if rows is None else rows
         kind = Layers if self.spec.pools else Vectors
         self.inputs = kind(features.inputs("train", self.spec), candidate.taps, self.spec, rows)
-        self.y = label_tensor(features.labels if rows is None else features.labels[rows], features.output)
+        self.y = label_tensor(features.labels[rows], features.output)
         self.epoch, n = 0, len(self.inputs)
         self.batch = min(settings.batch, max(MIN_BATCH, n // MIN_STEPS), n)
         # Initialisation draws from torch's global generator, which the caller's own draws must not see.
@@ -132,13 +133,16 @@ class Training:
             check()
 
     def score(self, split: Literal["train", "val"], rows: Rows | None, metric: str | None) -> float:
-        """Judge the head on some examples of a split; None takes all."""
+        """Judge the head on some examples of a split; None takes all that have a label."""
         self.head.eval()
-        labels = self.features.labels if split == "train" else self.features.val_labels
+        training = split == "train"
+        labels = self.features.labels if training else self.features.val_labels
+        if rows is None:
+            rows = self.features.rows if training else self.features.val_rows
         with torch.inference_mode():
             pieces = self.inputs.evaluation_batches(self.head, self.features.inputs(split, self.spec), rows)
             raw = torch.cat([self.head(piece) for piece in pieces]).numpy()
-        return measure(self.features.output, raw, labels if rows is None else labels[rows], metric)
+        return measure(self.features.output, raw, labels[rows], metric)
 
     def result(self) -> tuple[HeadSpec, dict[str, Tensor]]:
         """Return the head and its weights, with the standardisation merged into the weights where that is exact."""
@@ -183,8 +187,9 @@ def train_head(
 def score_head(
     features: Features, taps: Taps, spec: HeadSpec, state: Mapping[str, Tensor], metric: str | None
 ) -> float:
-    """Judge trained weights on the validation split, see `measure`."""
-    return measure(features.output, head_outputs(features, taps, spec, state), features.val_labels, metric)
+    """Judge trained weights on the validation examples that have a label, see `measure`."""
+    rows, raw = features.val_rows, head_outputs(features, taps, spec, state)
+    return measure(features.output, raw[rows], features.val_labels[rows], metric)
 
 
 @torch.inference_mode()

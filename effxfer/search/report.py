@@ -35,10 +35,10 @@ def report_of(
     features, metric = search.features, search.metric
     number = counts(trials)
     rows = [
-        _share(f"head {metric}/val", winner.score, len(features.val_labels)),
-        _share(f"linear head {metric}/val", plain.score, len(features.val_labels)),
-        _share(f"head {metric}/train folds", _metric(winner.trial), len(features.labels)),
-        _share(f"linear head {metric}/train folds", _metric(linear), len(features.labels)),
+        _share(f"head {metric}/val", winner.score, len(features.val_rows)),
+        _share(f"linear head {metric}/val", plain.score, len(features.val_rows)),
+        _share(f"head {metric}/train folds", _metric(winner.trial), len(features.rows)),
+        _share(f"linear head {metric}/train folds", _metric(linear), len(features.rows)),
         Measurement(name="head parameters", value=winner.parameters / 1e6, unit="M"),
         Measurement(name="linear head parameters", value=search.reference() / 1e6, unit="M"),
         *_latency(winner, plain),

@@ -49,6 +49,7 @@ def search_head(
     meter: LatencyMeter | None = None,
     until: float = float("inf"),
     reserve: float = 0.0,
+    label: str = "head search",
 ) -> SearchResult:
     """Search the best head for a task on the features of its examples.
 
@@ -63,6 +64,7 @@ def search_head(
         meter: Times body and heads; None leaves latency out.
         until: `time.monotonic()` at which all of it must end.
         reserve: Seconds to reserve for work of the caller.
+        label: Name of the progress bar.
 
     Raises:
         DataError: If features contain NaN or infinity or do not fit the labels.
@@ -98,7 +100,7 @@ def search_head(
             if meter and costs:
                 search = replace(search, costs=costs, reserve=reserve + meter.finalist_seconds())
             _prepare(study, search)
-            _run(study, search)
+            _run(study, search, label)
             return conclude(study, search, meter.time_finalists if meter and costs else None)
         finally:
             search.backend.close()
@@ -179,9 +181,9 @@ def _prepare(study: Any, search: Search) -> None:
                 study.enqueue_trial(params)
 
 
-def _run(study: Any, search: Search) -> None:
+def _run(study: Any, search: Search, label: str) -> None:
     total = search.settings.trials or search.settings.max_trials
-    with progress.bar("head search", total if search.settings.seconds is None else 0) as advance:
+    with progress.bar(label, total if search.settings.seconds is None else 0) as advance:
         show_progress = _progress_function(study, advance)
         show_progress()
         _run_plain(study, search, show_progress)

@@ -19,7 +19,7 @@ from effxfer.search.costs import Costs
 from effxfer.search.features import Features
 from effxfer.search.head_training import judge, rungs, size_penalty
 from effxfer.search.inputs import Rows
-from effxfer.search.judging.folds import fold_rows
+from effxfer.search.judging.folds import feature_folds
 from effxfer.search.judging.metrics import metric_of
 from effxfer.search.space import Candidate, SearchSettings, Taps, baseline, read, starts, suggest
 from effxfer.search.storage.backends import StorageBackend, backend_of
@@ -75,7 +75,7 @@ class Search:
 
     def folds(self) -> list[tuple[Rows, Rows]]:
         """Split the training split into folds; the same for every trial."""
-        return fold_rows(self.features.labels, self.features.output, self.settings.folds, self.seed)
+        return feature_folds(self.features, self.settings.folds, self.seed)
 
     def reference(self) -> int:
         """Count the parameters of the plain linear head."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from effxfer.data.listing import Finding, Item, LabelKind
 from effxfer.data.task import Task
@@ -40,11 +41,20 @@ def require_folds(task: Task) -> None:
     Raises:
         DataError: `E313`.
     """
-    if task.output.kind != "single":
-        return  # folds of the other kinds need no classes
-    if np.bincount(task.train.labels).max() < 2:
-        unit = task.input.unit.removesuffix("s")
-        problem = f"{task.name} has one training {unit} of each class: {folds_need(unit)}"
+    # Folds of the other kinds need no classes.
+    if task.output.kind == "single":
+        require_repeats(task.train.labels, task.name, task.input.unit)
+
+
+def require_repeats(labels: NDArray[np.int64], name: str, units: str) -> None:
+    """Refuse single labels `(N,)`, -1 for none, of which every class has a single one.
+
+    Raises:
+        DataError: `E313`; `name` is that of the task, `units` what has labels.
+    """
+    if np.bincount(labels[labels >= 0]).max(initial=0) < 2:
+        unit = units.removesuffix("s")
+        problem = f"{name} has one training {unit} of each class: {folds_need(unit)}"
         raise DataError(problem, f"add {unit}s", code="E313")
 
 

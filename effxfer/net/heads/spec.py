@@ -1,6 +1,6 @@
 """Specification of a head as plain values; it is checked before torch is loaded."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,16 +9,18 @@ from effxfer.settings import Settings
 Metric = Literal["euclidean", "cosine"]
 Distance = Literal["euclidean", "cosine", "relation"]
 Transform = Literal["none", "l2", "cl2n"]
-Kind = Literal["linear", "cosine", "mlp", "prototypes", "compare", "label_words", "mmoe", "mtan", "split"]
+Kind = Literal["linear", "cosine", "mlp", "prototypes", "compare", "label_words", "mmoe", "mtan", "per_task", "split"]
 Form = Literal["product", "cosine", "reconstruction", "direct", "indirect"]
 Pooling = Literal["mean", "gem", "attention", "bilinear"]
-OF_TASKS = ("mmoe", "mtan", "split")  # serve several tasks, and have a form of their own
+OF_TASKS = ("mmoe", "mtan", "per_task", "split")  # serve several tasks, and have a form of their own
+OF_ONE_TASK = ("cosine", "linear", "mlp")  # what each of several tasks may have for itself
 ONLY: dict[tuple[str, str], tuple[str, ...]] = {
     ("kind", "cosine"): ("scale", "learn_scale"),
     ("kind", "mlp"): ("width", "depth", "activation", "norm", "bottleneck"),
     ("kind", "prototypes"): ("distance", "transform", "hidden"),
     ("distance", "relation"): ("hidden",),
     ("kind", "compare"): ("form",),
+    ("kind", "per_task"): ("heads",),
     ("kind", "mmoe"): ("experts", "expert_width"),
     ("pool", "gem"): ("power", "learn_power"),
     ("pool", "attention"): ("queries",),
@@ -36,7 +38,8 @@ class HeadSpec(Settings):
         kind: `linear`; `cosine` (the angle between feature and class weight, times a scale); `mlp`; `prototypes`;
             `compare`, with a row of numbers for each class that is given and not learnt; `label_words`, which reads the
             place of a prompt's mask and suits texts alone; `mmoe`, experts that several tasks share; `mtan`, masks of
-            each task over the maps of the body's stages; `split`, a part of the features for each task.
+            each task over the maps of the body's stages; `per_task`, a head for each task with layers of its own;
+            `split`, a part of the features for each task.
         dropout: Share of inputs (`mlp`: of each hidden layer's outputs) zeroed in training; 0 is none.
         standardize: Subtract a stored mean from each feature and divide by a stored deviation first;
             a fresh head stores 0 and 1.
@@ -55,6 +58,7 @@ class HeadSpec(Settings):
             `direct`: log odds of attributes with their presence. `indirect`: the same, by way of known classes.
         experts: Mixture of experts only: how many.
         expert_width: Mixture of experts only: outputs of each.
+        heads: Per task only: the head of each task.
         bottleneck: MLP only: rank of the first hidden layer's weights, which are a product then; 0 is full rank.
         pool: How positions of a layer become one vector: `mean`; `gem`; `attention`; `bilinear`, the mean and beside
             it second moments.
@@ -89,6 +93,7 @@ class HeadSpec(Settings):
     experts: int = Field(default=4, ge=1, le=64)
     # Chosen, not measured: 4 experts have as many outputs as a hidden layer of the default width.
     expert_width: int = Field(default=64, ge=1, le=65536)
+    heads: tuple["TaskHead", ...] = ()
     bottleneck: int = Field(default=0, ge=0, le=65536)
     pool: Pooling = "mean"
     join: Literal["concat", "gate"] = "concat"
@@ -107,6 +112,12 @@ class HeadSpec(Settings):
         """Whether the head pools unaveraged layers, instead of taking concatenated averages."""
         return self.pool != "mean" or self.join != "concat"
 
+    @property
+    def position_pools(self) -> tuple[str, ...]:
+        """How it pools positions other than by their mean, also for some of several tasks."""
+        pools = (self.pool, *(each.spec.pool for each in self.heads))
+        return tuple(dict.fromkeys(pool for pool in pools if pool != "mean"))
+
     @model_validator(mode="after")
     def _check_effects(self) -> "HeadSpec":
         foreign = {
@@ -124,7 +135,30 @@ class HeadSpec(Settings):
             raise ValueError(f"a head of kind {self.kind} has no dropout, standardize, pool or join")
         if self.kind == "compare" and (self.dropout or self.standardize or self.pools):
             raise ValueError("a compare head standardises by itself: no dropout, standardize, pool or join")
+        if (self.kind == "per_task") != bool(self.heads):
+            raise ValueError("a head of kind per_task has heads, and no other has")
         return self
+
+
+class TaskHead(Settings):
+    """The head of one of several tasks.
+
+    Attributes:
+        spec: The head.
+        layers: Places of the layers that it reads, among those that feed the heads of all tasks.
+    """
+
+    spec: HeadSpec
+    layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> "TaskHead":
+        if self.spec.kind not in OF_ONE_TASK:
+            raise ValueError(f"one of several tasks has a {' or '.join(OF_ONE_TASK)} head, not {self.spec.kind}")
+        return self
+
+
+HeadSpec.model_rebuild()
 
 
 def describe(spec: HeadSpec) -> str:
@@ -144,6 +178,8 @@ def describe(spec: HeadSpec) -> str:
         text += f", {spec.distance}" + (f", {spec.transform}" if spec.transform != "none" else "")
     if spec.kind == "compare":
         text += f", {spec.form}"
+    if spec.kind == "per_task":
+        text = "; ".join(describe(each.spec) for each in spec.heads)
     return text + _describe_pool(spec) + (f", dropout {spec.dropout:.2g}" if spec.dropout else "")
 
 

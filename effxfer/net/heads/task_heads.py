@@ -7,6 +7,7 @@ from effxfer.net.heads.build import build_head
 from effxfer.net.heads.mmoe import build_mmoe
 from effxfer.net.heads.mtan import build_mtan
 from effxfer.net.heads.multi_head import MultiHead, SplitHead, build_multi_head
+from effxfer.net.heads.per_task import build_per_task_head
 from effxfer.net.heads.spec import OF_TASKS, HeadSpec
 
 
@@ -30,6 +31,8 @@ def build_task_heads(
     channels = [features] if isinstance(features, int) else list(features)
     if spec.kind == "mmoe":
         return build_mmoe(spec.experts, spec.expert_width, sum(channels), widths)
+    if spec.kind == "per_task":
+        return build_per_task_head(spec.heads, channels, widths)
     if spec.kind == "mtan":
         if len(channels) < 4 or len(channels) % 2:
             text = f"an edit feeds attention over stages by {len(channels)} layers, not by two of each stage"

@@ -82,6 +82,8 @@ class ChannelLabels:
         self._modules = [""]
         self._labels = dict[int, tuple[Tensor, Label]]()  # holds the tensors, so that no id is used twice
         self._loose = {id(parameter): name for name, parameter in net.named_parameters()}
+        # Modules that know how many channels each part has, which need not be equally many.
+        self.cuts_unequally = {n for n, module in net.named_modules() if getattr(module, "cuts_unequal_parts", False)}
 
     @property
     def place(self) -> str:

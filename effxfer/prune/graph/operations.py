@@ -93,7 +93,7 @@ def _tie_cut_parts(labels: ChannelLabels, label: AxisIds, operation: Operation) 
     count, reason = len(label.ids), f"{labels.place} cuts them in parts"
     if operation.name == "channel_shuffle":
         labels.trail.tie_parts(label.ids, operation.args[1], reason)
-    if operation.name not in CUTS or _axis(operation) != label.axis:
+    if operation.name not in CUTS or _axis(operation) != label.axis or labels.place in labels.cuts_unequally:
         return
     sizes = {output.shape[label.axis] for output in operation.outputs}
     start = operation.argument(2, 0) or 0 if operation.name == "slice" else 0

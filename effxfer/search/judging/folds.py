@@ -7,7 +7,15 @@ from effxfer.data.labels.strata import DECILES
 from effxfer.runtime.outputs.base import Labels, Output
 from effxfer.runtime.outputs.regression import Regression
 from effxfer.runtime.outputs.single_label import SingleLabel
+from effxfer.search.features import Features
 from effxfer.search.inputs import Rows
+
+
+def feature_folds(features: Features, folds: int, seed: int) -> list[tuple[Rows, Rows]]:
+    """Cut the training examples that have a label; see `fold_rows`."""
+    rows = features.rows
+    pairs = fold_rows(features.labels[rows], features.output, folds, seed)
+    return [(rows[train], rows[judge]) for train, judge in pairs]
 
 
 def fold_rows(labels: Labels, output: Output, folds: int, seed: int) -> list[tuple[Rows, Rows]]:

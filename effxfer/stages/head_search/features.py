@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from effxfer.net.hooks import as_evaluated, hooks
 from effxfer.net.net import Net
 from effxfer.net.taps import example_input
 from effxfer.search.features import Features
+from effxfer.search.inputs import Matrices
+from effxfer.stages.head_search.task_labels import TaskLabels
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import evaluation_batches, evaluation_mode
 
@@ -110,7 +112,30 @@ def megabytes(net: Net, maps: Mapping[str, str], images: int, grid: int) -> floa
     return 2 * numbers * images / 1e6
 
 
-def compute_features(net: Net, task: Task, plan: FeaturePlan, folder: Path, device: Device) -> Features:
+class FeatureArrays(NamedTuple):
+    """Features of two splits, which serve every task of a network.
+
+    Attributes:
+        train: float32 `(N, D)` of each layer.
+        val: The same of the validation split.
+        train_maps: The layers as they are, float16; empty if none are stored.
+        val_maps: The same of the validation split.
+    """
+
+    train: Matrices
+    val: Matrices
+    train_maps: Matrices
+    val_maps: Matrices
+
+    def label(self, task: TaskLabels) -> Features:
+        """Return what the heads of a task are trained and judged on."""
+        return Features(
+            **self._asdict(), labels=np.ascontiguousarray(task.train), val_labels=np.ascontiguousarray(task.val),
+            output=task.output,
+        )  # fmt: skip
+
+
+def compute_features(net: Net, task: Task, plan: FeaturePlan, folder: Path, device: Device) -> FeatureArrays:
     """Compute the features of the training and validation split, or read them from `folder`.
 
     The features of a damaged folder are computed again.
@@ -126,12 +151,9 @@ def compute_features(net: Net, task: Task, plan: FeaturePlan, folder: Path, devi
                     _compute(net, split, plan, scratch / name, device, advance)
             # Last: a folder without its index is computed again.
             write_atomic(scratch / INDEX, json.dumps(_index(plan) | {"digests": _digests(scratch)}))
-    return Features(
+    return FeatureArrays(
         train=_map_arrays(folder / "train", "mean", plan.taps),
         val=_map_arrays(folder / "val", "mean", plan.taps),
-        labels=np.ascontiguousarray(task.train.labels),
-        val_labels=np.ascontiguousarray(task.val.labels),
-        output=task.output,
         train_maps=_map_arrays(folder / "train", "whole", tuple(plan.maps)),
         val_maps=_map_arrays(folder / "val", "whole", tuple(plan.maps)),
     )

@@ -83,27 +83,50 @@ class Head(nn.Module):
         return logits
 
 
+class TaskHeads(nn.Module):
+    """The head of one task and those of the others, fed by the outputs of layers.
+
+    Args:
+        own: The head, fed by the first layers.
+        others: The other heads, all fed by the remaining layers.
+        count: Number of the first layers.
+    """
+
+    def __init__(self, own: Head, others: Sequence[Head], count: int) -> None:
+        super().__init__()
+        self.own, self.others, self.count = own, nn.ModuleList(others), count
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        """Map outputs of layers to the outputs of all tasks side by side."""
+        first, rest = layers[: self.count], layers[self.count :]
+        return torch.cat([self.own(first), *(other(rest) for other in self.others)], 1)
+
+
 class HeadLatencyMeter:
     """Times a body that ends at several sets of layers, and heads on it; one image per call.
+
+    It serves all tasks of a network: the body, pools and classifiers are timed once.
 
     Args:
         net: The network; its head is not used.
         plan: Layers of the features.
         settings: Number of threads, and limits of the pools.
-        classes: Number of classes.
+        widths: Columns of the head of each task.
         folder: Folder for files, which the caller removes.
         length: Tokens of a text; 0 is the most that a text may have.
     """
 
     def __init__(
-        self, net: Net, plan: FeaturePlan, settings: SearchSettings, classes: int, folder: Path, length: int = 0
+        self, net: Net, plan: FeaturePlan, settings: SearchSettings, widths: Sequence[int], folder: Path,
+        length: int = 0,
     ) -> None:  # fmt: skip
         # A copy on the CPU: the search goes on with the network on its own device.
-        self.net, self.plan, self.settings, self.classes = deepcopy(net).cpu().eval(), plan, settings, classes
+        self.net, self.plan, self.settings, self.widths = deepcopy(net).cpu().eval(), plan, settings, tuple(widths)
         self.folder, self.threads = folder, settings.threads or usable_cores()
         self.length = length or net.input.size
         self.names = list(dict.fromkeys([*plan.taps, *plan.maps.values()]))
         self._body: Any = None
+        self._costs: Costs | None = None
         # Until an export was timed; afterwards the last one is the estimate.
         self._seconds = EXPORT_SECONDS
         with torch.no_grad():
@@ -115,6 +138,8 @@ class HeadLatencyMeter:
 
         Return None if this and the timing of the finalists would end after `until`.
         """
+        if self._costs:
+            return self._costs
         began, ends = time.monotonic(), {JOIN.join(taps): deepest_layer(self.net, taps) for taps in choices}
         # The first export tells how long the next ones take: all of them hold the same operators.
         self._body_graph()
@@ -124,7 +149,7 @@ class HeadLatencyMeter:
         body = self._bodies(list(dict.fromkeys(ends.values())))
         millions = {end: self._millions(end) for end in set(ends.values())}
         pools, sizes, base, slope = self._pools()
-        return Costs(
+        self._costs = Costs(
             body={name: body[end] for name, end in ends.items()},
             pools=pools,
             sizes=sizes,
@@ -132,11 +157,27 @@ class HeadLatencyMeter:
             per_million=slope,
             millions={name: millions[end] for name, end in ends.items()},
         )
+        return self._costs
 
-    def time_finalists(self, heads: Heads, plain: int) -> Mapping[int, LatencyRatio]:
-        """Time complete networks with heads, by trial number, against the one with the plain linear head."""
-        sources = {n: [self._source(spec, tap) for tap in taps] for n, (spec, taps, _) in heads.items()}
-        parts = [(self._head(spec, taps, state), sources[n]) for n, (spec, taps, state) in heads.items()]
+    def time_finalists(
+        self, heads: Heads, plain: int, task: int = 0, plain_taps: Taps = ()
+    ) -> Mapping[int, LatencyRatio]:
+        """Time complete networks with heads, by trial number, against the one with the plain linear head.
+
+        Args:
+            heads: The heads of a task.
+            plain: Number of the trial with the plain linear head.
+            task: Place of the task among the widths.
+            plain_taps: Layers that the plain linear heads of the other tasks read.
+        """
+        width, rest = self.widths[task], [*self.widths[:task], *self.widths[task + 1 :]]
+        others = [self._head(HeadSpec(), plain_taps, each) for each in rest]
+        sources, parts = dict[int, list[str]](), list[tuple[nn.Module, list[str]]]()
+        for number, (spec, taps, state) in heads.items():
+            names = [self._source(spec, tap) for tap in taps]
+            own = self._head(spec, taps, width, state)
+            sources[number] = [*names, *plain_taps] if others else names
+            parts.append((TaskHeads(own, others, len(names)) if others else own, sources[number]))
         together = self._export(parts)
         files = dict[int, Path]()
         for k, (number, names) in enumerate(sources.items()):
@@ -151,12 +192,16 @@ class HeadLatencyMeter:
         """Estimate the seconds of `time_finalists`: the duration of the last export, and the timing."""
         return self._seconds + FINAL_SECONDS * (self.settings.finalists + 1)
 
+    def channels(self, taps: Taps) -> list[int]:
+        """Return the channels of layers."""
+        return [_channels(self.examples[tap]) for tap in taps]
+
     def _source(self, spec: HeadSpec, tap: str) -> str:
         return self.plan.maps[tap] if spec.pool != "mean" else tap
 
-    def _head(self, spec: HeadSpec, taps: Taps, state: Mapping[str, Tensor] | None = None) -> Head:
+    def _head(self, spec: HeadSpec, taps: Taps, classes: int, state: Mapping[str, Tensor] | None = None) -> Head:
         widths = [_channels(self.examples[self._source(spec, tap)]) for tap in taps]
-        head = build_head(spec, widths, self.classes)
+        head = build_head(spec, widths, classes)
         if state is not None:
             head.load_state_dict(dict(state))
         pool = getattr(head, "pool", None) or Pool(HeadSpec(), widths)
@@ -200,7 +245,7 @@ class HeadLatencyMeter:
                     names.append((kind, tap, side))
         tap = self.plan.taps[-1]
         for spec in (HeadSpec(), HeadSpec(kind="mlp", width=WIDE)):
-            parts.append((self._head(spec, (tap,)), [tap]))
+            parts.append((self._head(spec, (tap,), self.widths[0]), [tap]))
             names.append((spec.kind, tap, 0))
         graph = self._export(parts)
         ms = {name: self._part_ms(graph, k, parts[k][1]) for k, name in enumerate(names)}
@@ -210,7 +255,7 @@ class HeadLatencyMeter:
         small, large = (ms[kind, tap, 0] - pools[f"mean {tap}"][0] for kind in ("linear", "mlp"))
         width = _channels(self.examples[tap])
         # Weights of the hidden and the last layer, less those of the linear classifier, in millions.
-        added = ((width + 1) * WIDE + (WIDE + 1) * self.classes - (width + 1) * self.classes) / 1e6
+        added = ((width + 1) * WIDE + (WIDE - width) * self.widths[0]) / 1e6
         # Never negative: noise would otherwise pay for larger heads.
         return pools, sizes, max(small, 0.0), max(large - small, 0.0) / added
 

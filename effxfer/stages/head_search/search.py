@@ -5,46 +5,39 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from effxfer.data.batches.batches import seed_of
-from effxfer.data.checks.enough import require_folds
 from effxfer.data.task import Task
 from effxfer.deploy.export.text_samples import typical_lengths
 from effxfer.errors import SettingsError, did_you_mean
-from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.net.taps import tap_widths
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Measurement, Report
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs
 from effxfer.search.finalist import SearchResult
-from effxfer.search.judging.incumbent import is_better
-from effxfer.search.judging.metrics import metric_of, row_score
+from effxfer.search.space import tap_choices
 from effxfer.search.storage.backends import check_backend
 from effxfer.search.study import search_head
-from effxfer.stages.head_search.features import FeaturePlan, compute_features, deepest_layer, plan_features
+from effxfer.stages.head_search.conclude import conclude_task, conclude_tasks
+from effxfer.stages.head_search.features import FeaturePlan, compute_features, plan_features
 from effxfer.stages.head_search.head_latency import HeadLatencyMeter
+from effxfer.stages.head_search.replacing import require_own_heads
+from effxfer.stages.head_search.task_labels import TaskLabels, searched_tasks
+from effxfer.stages.head_search.task_latency import FileTiming, TaskMeter, share_of_latency
 from effxfer.stages.settings.common import Search
-from effxfer.stages.train.finetune import accuracy_report
-from effxfer.stages.train.head import answers_task, choose_thresholds, end_body, head_columns
 from effxfer.train.devices import Device
-from effxfer.train.evaluate import predict
 from effxfer.train.state import Work
 
 # Four stages, as ResNet-like bodies have, and the output: every tap costs room on the disk and a timed body.
 MAX_TAPS = 4
-# Draws of the bootstrap, and how much better a head must be, where a decision is right or wrong. Elsewhere metrics sort
-# all examples in every draw (200 take half a minute with 80 labels of 10,000 images), and the rounding of stored maps
-# moves them: R squared of a tiny network by 0.1 points.
-DRAWS, MARGIN = 1000, 0.0
-CONTINUOUS_DRAWS, CONTINUOUS_MARGIN = 200, 0.001
 
 
 def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device, work: Work) -> tuple[Net, Report]:
     """Replace the head by the best one of a search, if it is better than the current one.
 
-    The body is unchanged, except that layers after the deepest one that the new head reads are removed.
+    The body is unchanged, except that layers after the deepest one that a head reads are removed. Of several tasks
+    each has a search of its own, on the same features.
 
     Args:
         net: Network, changed in place.
@@ -56,38 +49,49 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
     began, task = time.monotonic(), tasks[-1]
     # Before features are computed, which takes minutes: is the server there?
     check_backend(settings.storage)
-    require_folds(task)
-    if task.output.per == "position":
-        problem = f"search judges heads on one vector for each example, the data hold kind {task.output.kind!r}"
-        raise SettingsError(problem, "finetune gives such labels a linear head")
-    metric_of(task.output, settings.metric)
+    searched = searched_tasks(net, task, settings.metric)
+    require_own_heads(net, task)
+    share = share_of_latency(settings, len(searched))
     net.to(device.torch)
     taps = taps_of(net, settings)
-    images = len(task.train) + len(task.val)
     pools = any(pool != "mean" for pool in settings.pools)
+    images = len(task.train) + len(task.val)
     plan = plan_features(net, taps, images, grid=settings.grid, cache_mb=settings.cache_mb if pools else 0)
+    until = began + (settings.seconds or float("inf"))
     with _folder(work.file("features")) as folder, scratch_folder() as scratch:
         start = time.monotonic()
-        features = compute_features(net, task, plan, folder, device)
+        arrays = compute_features(net, task, plan, folder, device)
         # The features just computed tell what the final evaluation of as many images
         # takes; cached ones make it about 0.
         evaluation_seconds = (time.monotonic() - start) * (len(task.val) + len(task.test)) / images
-        length = next(iter(typical_lengths(task.val.rows)), 0)
-        meter = HeadLatencyMeter(net, plan, settings, len(task.classes), scratch, length) if settings.latency else None
-        result = search_head(
-            features, settings=settings, storage_dir=work.file("search") or scratch / "search",
-            seed=settings.seed, meter=meter, until=began + (settings.seconds or float("inf")),
-            reserve=evaluation_seconds,
-        )  # fmt: skip
-    report = result.report + Report(notes=plan.notes)
-    rejection = reject_candidate(net, task, result, settings, device)
-    if rejection:
-        report += rejection
-    else:
-        replace_head(net, plan, result, task)
-        choose_thresholds(net.to(device.torch), task, device)
-    report = accuracy_report(net.to(device.torch), task, device) + report
+        several = isinstance(task.output, TaskOutputs)
+        reserve = evaluation_seconds * (2 if several else 1)
+        reserve += FileTiming.seconds if several and settings.latency else 0.0
+        meter = _meter(net, task, searched, plan, settings, scratch)
+        plain_taps = tap_choices(settings, plan.taps)[0]
+        results = list[SearchResult]()
+        for number, each in enumerate(searched):
+            now, left = time.monotonic(), len(searched) - number
+            results.append(search_head(
+                arrays.label(each), settings=settings.model_copy(update={**share, "metric": each.metric}),
+                storage_dir=(work.file("search") or scratch / "search") / (f"task-{number}" if several else ""),
+                seed=settings.seed, meter=TaskMeter(meter=meter, task=number, plain_taps=plain_taps) if meter else None,
+                until=now + (until - reserve - now) / left + reserve, reserve=reserve,
+                label=f"head search: {each.name}" if several else "head search",
+            ))  # fmt: skip
+    conclude = conclude_tasks if several else conclude_task
+    report = conclude(net, task, plan, searched, results, settings, device)
     return net, report + _time_report(settings, time.monotonic() - began)
+
+
+def _meter(
+    net: Net, task: Task, searched: Sequence[TaskLabels], plan: FeaturePlan, settings: Search, folder: Path
+) -> HeadLatencyMeter | None:
+    """Return what times the bodies and heads of all tasks; None if latency is ignored."""
+    if not settings.latency:
+        return None
+    length = next(iter(typical_lengths(task.val.rows)), 0)
+    return HeadLatencyMeter(net, plan, settings, [each.output.width for each in searched], folder, length)
 
 
 def taps_of(net: Net, settings: Search) -> list[str]:
@@ -104,18 +108,6 @@ def taps_of(net: Net, settings: Search) -> list[str]:
     # Evenly by depth, without the very first, whose features are edges; the last of the stages always.
     places = torch.linspace(0, len(layers) - 2, MAX_TAPS + 1).round().int().tolist()[1:]
     return [*(layers[place] for place in places), layers[-1]]
-
-
-def replace_head(net: Net, plan: FeaturePlan, result: SearchResult, task: Task) -> None:
-    """Replace a network's head by the selected one, and remove layers of the body that it does not need."""
-    pools = result.spec.pool != "mean"
-    taps = [plan.maps[tap] if pools else tap for tap in result.taps]
-    widths = tap_widths(net, taps)
-    channels = [widths[tap] for tap in taps]
-    features = channels if result.spec.pools else sum(channels)
-    apply_edit(net, "set_head", spec=result.spec.plain(), features=features, **head_columns(task), taps=taps)
-    net.head.load_state_dict(result.state)
-    end_body(net, deepest_layer(net, taps))
 
 
 def _time_report(settings: Search, seconds: float) -> Report:
@@ -138,31 +130,6 @@ def _folder(path: Path | None) -> Iterator[Path]:
         return
     with scratch_folder() as scratch:
         yield scratch / "features"
-
-
-def reject_candidate(net: Net, task: Task, result: SearchResult, settings: Search, device: Device) -> Report | None:
-    """Return a report if the existing head is kept, else None."""
-    if not answers_task(net, task):
-        return None
-    metric, labels = metric_of(task.output, settings.metric), task.val.labels
-    raw = predict(net, task.val.rows, net.input, device).numpy()
-    # Each by the output of its own network, whose standardisation of values may differ.
-    candidate = row_score(task.output, result.raw, labels, metric)
-    present = row_score(net.output, raw, labels, metric)
-    decided = task.output.kind == "single"
-    if is_better(
-        candidate, present, len(labels), confidence=settings.confidence,
-        draws=DRAWS if decided else CONTINUOUS_DRAWS, margin=MARGIN if decided else CONTINUOUS_MARGIN,
-        seed=seed_of(settings.seed, "incumbent") % 2**31,
-    ):  # fmt: skip
-        return None
-    rows = np.arange(len(labels))
-    row = Measurement(name=f"present head {metric}/val", value=100 * present(rows), unit="%", n=len(labels))
-    text = (
-        f"kept the current head: best candidate {100 * candidate(rows):.2f} % vs {row.value:.2f} % val {metric}; "
-        f"replacing it requires {100 * settings.confidence:g} % confidence"
-    )
-    return Report(rows=(row,), notes=(text,))
 
 
 def check_taps(net: Net, named: Iterable[str]) -> None:

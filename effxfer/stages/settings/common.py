@@ -76,6 +76,8 @@ class Search(SearchSettings, StageSettings):
         seed: Random seed.
     """
 
+    several_tasks: ClassVar[bool] = True
+
     seed: Seed = 0
 
     def check_resources(self) -> None:

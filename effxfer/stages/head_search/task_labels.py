@@ -1,0 +1,88 @@
+"""The labels of each task whose head is searched, in the form of its kind."""
+
+from dataclasses import dataclass, replace
+
+from effxfer.data.checks.enough import require_repeats
+from effxfer.data.task import Task
+from effxfer.errors import SettingsError
+from effxfer.net.net import Net
+from effxfer.runtime.multi_task.task_outputs import TaskOutputs, native_labels
+from effxfer.runtime.outputs.base import Labels, Output
+from effxfer.search.judging.metrics import metric_of
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TaskLabels:
+    """One task of a network: its output, and its labels in two splits, for every example.
+
+    Attributes:
+        name: Name of the task; empty for a network of one task.
+        output: Kind of the labels, and the names of the head's columns.
+        train: Labels of the training split, of which some may be unknown.
+        val: Labels of the validation split.
+        columns: Its columns among those of all tasks.
+        metric: The metric to maximise.
+    """
+
+    name: str
+    output: Output
+    train: Labels
+    val: Labels
+    columns: slice
+    metric: str
+
+
+def searched_tasks(net: Net, task: Task, metric: str | None) -> list[TaskLabels]:
+    """Return the tasks that get a search of their own: all but those that the network has only to help in training.
+
+    Args:
+        net: The network.
+        task: The data.
+        metric: That of the settings. Where kinds differ, tasks that have none of this name go by their main one.
+
+    Raises:
+        DataError: If every class of a task has a single training example (E313).
+        SettingsError: If no task has this metric, or one answers for each position of a text.
+    """
+    if not isinstance(task.output, TaskOutputs):
+        splits = {"train": task.train.labels, "val": task.val.labels}
+        tasks = [TaskLabels(name="", output=task.output, columns=slice(None), metric="", **splits)]
+    else:
+        tasks = _several(net, task, task.output)
+    unit = task.input.unit
+    for each in tasks:
+        if each.output.per == "position":
+            of_task = f" for {each.name}" if each.name else ""
+            problem = f"search judges heads on one vector for each example, the data hold kind {each.output.kind!r}"
+            raise SettingsError(problem + of_task, "finetune gives such labels a linear head")
+        if each.output.kind == "single":
+            require_repeats(each.train, each.name or task.name, unit)
+    return _with_metrics(tasks, metric)
+
+
+def _several(net: Net, task: Task, output: TaskOutputs) -> list[TaskLabels]:
+    helping = net.output.auxiliary if isinstance(net.output, TaskOutputs) and net.classes == task.classes else ()
+    columns, places = output.columns(), output.label_columns()
+    return [
+        TaskLabels(
+            name=name, output=each, columns=columns[name], metric="",
+            train=native_labels(each, task.train.labels[:, places[name]]),
+            val=native_labels(each, task.val.labels[:, places[name]]),
+        )
+        for name, each in output.outputs.items()
+        if name not in helping
+    ]  # fmt: skip
+
+
+def _with_metrics(tasks: list[TaskLabels], metric: str | None) -> list[TaskLabels]:
+    metrics = list[str | None]()
+    mistakes = list[SettingsError]()
+    for task in tasks:
+        try:
+            metrics.append(metric_of(task.output, metric))
+        except SettingsError as error:
+            mistakes.append(error)
+            metrics.append(None)
+    if len(mistakes) == len(tasks):
+        raise mistakes[0]
+    return [replace(task, metric=own or metric_of(task.output, None)) for task, own in zip(tasks, metrics, strict=True)]
