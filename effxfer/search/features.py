@@ -123,9 +123,10 @@ def _check_labels(split: str, labels: Labels, output: Output) -> None:
 def has_label(output: Output, labels: Labels) -> NDArray[np.bool_]:
     """Tell which of N examples have a label, `(N,)`: one that is not wholly unknown."""
     if isinstance(output, SingleLabel):
-        return labels >= 0  # type: ignore[no-any-return]
-    unknown = np.isnan(labels) if isinstance(output, Regression) else labels == UNKNOWN
-    return ~unknown.all(1)  # type: ignore[no-any-return]
+        return labels >= 0
+    known: NDArray[np.bool_] = ~np.isnan(labels) if isinstance(output, Regression) else labels != UNKNOWN
+    some: NDArray[np.bool_] = known.any(axis=1)
+    return some
 
 
 def _plain(labels: Labels) -> Any:

@@ -7,7 +7,7 @@ its latency separately, so that the Pareto front can be drawn, and selected from
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from effxfer import progress
@@ -21,8 +21,42 @@ from effxfer.search.worker import Search, candidate_of, trial_seed
 from effxfer.train.optim.gradients import DivergedError
 
 
-def conclude(study: Any, search: Search, time_heads: TimeHeads | None = None) -> SearchResult:
-    """Train the finalists on the whole training split, time them, and select one by its score on `val`.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finals:
+    """The finalists of a search, of which one is selected.
+
+    Attributes:
+        search: The search.
+        trials: All of its trials.
+        finalists: Trained on the whole training split, timed, and scored on `val`.
+        plain: The one with the plain linear head; another one if that diverged.
+        linear: Its trial.
+    """
+
+    search: Search
+    trials: list[Any]
+    finalists: list[Finalist]
+    plain: Finalist
+    linear: Any
+
+    def best(self) -> SearchResult:
+        """Select one by its score on `val`."""
+        return self.result(*select(self.finalists, self.plain, self.search))
+
+    def result(self, winner: Finalist, reason: str) -> SearchResult:
+        """Return the result with a finalist; `reason` is a sentence that says why it was selected."""
+        search, taps = self.search, winner.candidate.taps
+        return SearchResult(
+            spec=winner.spec,
+            taps=taps,
+            state=winner.state,
+            raw=head_outputs(search.features, taps, winner.spec, winner.state),
+            report=report_of(search, self.trials, self.finalists, winner, self.plain, self.linear, reason),
+        )
+
+
+def conclude(study: Any, search: Search, time_heads: TimeHeads | None = None) -> Finals:
+    """Train the finalists on the whole training split, and time them.
 
     Raises:
         ResourceError: If no trial was completed.
@@ -45,14 +79,7 @@ def conclude(study: Any, search: Search, time_heads: TimeHeads | None = None) ->
         times = time_heads(heads, plain.trial.number)
         finalists = [replace(f, latency=times[f.trial.number]) for f in finalists]
         plain = next(f for f in finalists if f.trial.number == plain.trial.number)
-    winner, reason = select(finalists, plain, search)
-    return SearchResult(
-        spec=winner.spec,
-        taps=winner.candidate.taps,
-        state=winner.state,
-        raw=head_outputs(search.features, winner.candidate.taps, winner.spec, winner.state),
-        report=report_of(search, every_trial, finalists, winner, plain, linear, reason),
-    )
+    return Finals(search=search, trials=every_trial, finalists=finalists, plain=plain, linear=linear)
 
 
 def finalist_trials(complete: list[Any], limit: int) -> list[Any]:

@@ -17,7 +17,7 @@ from effxfer.runtime.outputs.regression import Regression
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
 from effxfer.search.finalist import Heads, LatencyRatio, SearchResult
-from effxfer.search.finalists import conclude
+from effxfer.search.finalists import Finals, conclude
 from effxfer.search.judging.metrics import metric_of
 from effxfer.search.space import SearchSettings, Taps, baseline, starts, tap_choices
 from effxfer.search.storage.backends import backend_of
@@ -40,7 +40,12 @@ RESUMABLE = (  # settings that may change when a search goes on
 )
 
 
-def search_head(
+def search_head(features: Features, **arguments: Any) -> SearchResult:
+    """Search the best head for a task; see `search_finalists` for arguments and errors."""
+    return search_finalists(features, **arguments).best()
+
+
+def search_finalists(
     features: Features,
     *,
     settings: SearchSettings,
@@ -50,8 +55,8 @@ def search_head(
     until: float = float("inf"),
     reserve: float = 0.0,
     label: str = "head search",
-) -> SearchResult:
-    """Search the best head for a task on the features of its examples.
+) -> Finals:
+    """Search the best heads for a task on the features of its examples.
 
     Trials are judged within the training split; `val` only ranks the finalists, of which the plain linear head is
     always one. Called again after an interruption it does the trials that are missing, then gives the same result.

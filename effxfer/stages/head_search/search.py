@@ -15,16 +15,17 @@ from effxfer.net.taps import tap_widths
 from effxfer.process.scratch import scratch_folder
 from effxfer.report import Measurement, Report
 from effxfer.runtime.multi_task.task_outputs import TaskOutputs
-from effxfer.search.finalist import SearchResult
+from effxfer.search.finalists import Finals
 from effxfer.search.space import tap_choices
 from effxfer.search.storage.backends import check_backend
-from effxfer.search.study import search_head
+from effxfer.search.study import search_finalists
+from effxfer.search.together import select_together
 from effxfer.stages.head_search.conclude import conclude_task, conclude_tasks
 from effxfer.stages.head_search.features import FeaturePlan, compute_features, plan_features
 from effxfer.stages.head_search.head_latency import HeadLatencyMeter
 from effxfer.stages.head_search.replacing import require_own_heads
 from effxfer.stages.head_search.task_labels import TaskLabels, searched_tasks
-from effxfer.stages.head_search.task_latency import FileTiming, TaskMeter, share_of_latency
+from effxfer.stages.head_search.task_latency import FileTiming, TaskMeter, require_reachable
 from effxfer.stages.settings.common import Search
 from effxfer.train.devices import Device
 from effxfer.train.state import Work
@@ -51,7 +52,7 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
     check_backend(settings.storage)
     searched = searched_tasks(net, task, settings.metric)
     require_own_heads(net, task)
-    share = share_of_latency(settings, len(searched))
+    require_reachable(settings, len(searched))
     net.to(device.torch)
     taps = taps_of(net, settings)
     pools = any(pool != "mean" for pool in settings.pools)
@@ -69,16 +70,17 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
         reserve += FileTiming.seconds if several and settings.latency else 0.0
         meter = _meter(net, task, searched, plan, settings, scratch)
         plain_taps = tap_choices(settings, plan.taps)[0]
-        results = list[SearchResult]()
+        finals = list[Finals]()
         for number, each in enumerate(searched):
             now, left = time.monotonic(), len(searched) - number
-            results.append(search_head(
-                arrays.label(each), settings=settings.model_copy(update={**share, "metric": each.metric}),
+            finals.append(search_finalists(
+                arrays.label(each), settings=settings.model_copy(update={"metric": each.metric}),
                 storage_dir=(work.file("search") or scratch / "search") / (f"task-{number}" if several else ""),
                 seed=settings.seed, meter=TaskMeter(meter=meter, task=number, plain_taps=plain_taps) if meter else None,
                 until=now + (until - reserve - now) / left + reserve, reserve=reserve,
                 label=f"head search: {each.name}" if several else "head search",
             ))  # fmt: skip
+    results = select_together(finals, settings.max_latency_ratio)
     conclude = conclude_tasks if several else conclude_task
     report = conclude(net, task, plan, searched, results, settings, device)
     return net, report + _time_report(settings, time.monotonic() - began)

@@ -52,20 +52,17 @@ class TaskMeter:
         return self.meter.time_finalists(heads, plain, self.task, self.plain_taps)
 
 
-def share_of_latency(settings: SearchSettings, tasks: int) -> dict[str, Any]:
-    """Return the settings of one task's search that differ: its head may use an equal part of what the file may.
+def require_reachable(settings: SearchSettings, tasks: int) -> None:
+    """Refuse a limit below the latency with plain linear heads, which the head of one of several tasks cannot reach.
 
     Raises:
-        SettingsError: If the file would have to be faster than with plain linear heads.
+        SettingsError: If there are several tasks, and the limit is below 1.
     """
     limit = settings.max_latency_ratio
-    if limit is None or tasks == 1:
-        return {}
-    if limit < 1:
+    if limit is not None and limit < 1 and tasks > 1:
         text = f"max_latency_ratio = {limit:g} needs a body that ends early, which one of {tasks} tasks cannot decide"
         hint = "give 1 or more: the body ends behind the deepest layer that a head reads; or search each task by itself"
         raise SettingsError(text, hint)
-    return {"max_latency_ratio": 1 + (limit - 1) / tasks}
 
 
 class FileTiming:
