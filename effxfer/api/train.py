@@ -338,7 +338,7 @@ def search_head(
     The common arguments are described in `effxfer.api`.
 
     Args:
-        trials: Number of heads to try; 40 if None, or as many as fit into `seconds`.
+        trials: Number of heads to try for each task; 40 if None, or as many as fit into `seconds`.
         seconds: Time limit of the whole call; None for no limit.
         workers: Number of parallel processes; 1 if None.
         storage: Database of trials that several machines share, `postgresql://...` or `journal:PATH`; None for a
@@ -346,7 +346,7 @@ def search_head(
 
     Returns:
         The model directory with the network. A head that it already had for these classes is only replaced by a better
-        one.
+        one. Each of several tasks has a head of its own.
 
     Raises:
         SettingsError: If an argument is wrong, or `out` contains another result.

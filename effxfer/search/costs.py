@@ -37,17 +37,17 @@ class Costs:
         pools = sum(self._pool(candidate, tap) for tap in candidate.taps)
         return self.body[JOIN.join(candidate.taps)] + pools + self.base + self.per_million * parameters / 1e6
 
-    def beside(self, others: Sequence[tuple[Candidate, int]]) -> Costs:
+    def add_heads(self, heads: Sequence[tuple[Candidate, int]]) -> Costs:
         """Return the costs of a file that has other heads as well, each with its parameters.
 
         The body ends no earlier than the deepest layer that one of them reads.
         """
-        if not others:
+        if not heads:
             return self
-        names = [JOIN.join(candidate.taps) for candidate, _ in others]
+        names = [JOIN.join(candidate.taps) for candidate, _ in heads]
         floor, least = max(self.body[name] for name in names), max(self.millions[name] for name in names)
-        added = sum(self.ms(candidate, count) - self.body[JOIN.join(candidate.taps)] for candidate, count in others)
-        weights = sum(count for _, count in others) / 1e6
+        added = sum(self.ms(candidate, count) - self.body[JOIN.join(candidate.taps)] for candidate, count in heads)
+        weights = sum(count for _, count in heads) / 1e6
         return replace(
             self,
             body={name: max(ms, floor) for name, ms in self.body.items()},

@@ -124,9 +124,9 @@ def has_label(output: Output, labels: Labels) -> NDArray[np.bool_]:
     """Tell which of N examples have a label, `(N,)`: one that is not wholly unknown."""
     if isinstance(output, SingleLabel):
         return labels >= 0
-    known: NDArray[np.bool_] = ~np.isnan(labels) if isinstance(output, Regression) else labels != UNKNOWN
-    some: NDArray[np.bool_] = known.any(axis=1)
-    return some
+    is_known: NDArray[np.bool_] = ~np.isnan(labels) if isinstance(output, Regression) else labels != UNKNOWN
+    labelled: NDArray[np.bool_] = is_known.any(axis=1)
+    return labelled
 
 
 def _plain(labels: Labels) -> Any:

@@ -27,8 +27,9 @@ class SearchSettings(Settings):
 
     Attributes:
         trials: Total number of trials, pruned ones included; a resumed search runs the missing ones. None is 40 without
-            `seconds`, and with it as many as fit.
-        seconds: Time limit of the whole search, with features and finalists; None: no limit. One head is always tried.
+            `seconds`, and with it as many as fit. Each of several tasks has so many.
+        seconds: Time limit of the whole search, with features and finalists, of all tasks together; None: no limit. One
+            head is always tried.
         workers: Number of worker processes.
         epochs: Passes over the features in a full trial.
         batch: Maximum examples per step; fewer if an epoch would have less than 8 steps, but at least 16.
@@ -52,7 +53,8 @@ class SearchSettings(Settings):
             below 500 examples, 3 below 3,000, else 1.
         finalists: Number of best heads that are trained on the full training split and ranked on `val`.
         metric: Metric to maximise; None is the main one of the kind of label: `accuracy` of single labels (or
-            `balanced_accuracy`, `macro_f1`), `mAP` of several, `R2` of values.
+            `balanced_accuracy`, `macro_f1`), `mAP` of several, `R2` of values. Of several tasks it is for those that
+            have it.
         size_penalty: Gain in the metric that a head with ten times the parameters needs; 0 ignores size.
         latency: Export and time the body, cut at each set of layers, and the heads; false ignores latency. Measurements
             are stored with the study. As they vary between runs, so may the trials: a seed is only reproducible in the
@@ -60,7 +62,7 @@ class SearchSettings(Settings):
         latency_penalty: Gain in the metric that a network of twice the latency needs; 0 ignores latency; None is 0.01,
             or 0.05 if `prefer` is `fast`.
         max_latency_ratio: Maximum latency of the network, divided by its latency with the plain linear head; slower
-            heads are not tried. None: no limit.
+            heads are not tried. None: no limit. Of several tasks it is the limit of their one file.
         threads: Threads of ONNX Runtime for latency; 0 is one per core.
         prefer: Finalist to select: `accuracy`, the best one after penalties; `fast`, the fastest one (the smallest,
             without `latency`) that loses at most `max_drop` against the plain linear head.

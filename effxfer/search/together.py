@@ -36,7 +36,7 @@ def select_together(finals: Sequence[Finals], limit: float | None) -> list[Searc
     selections = [_Selection(0, 0.0, ())]
     for each in finals:
         selections = _extend(selections, each, math.floor((limit - 1) / STEP + 1e-9))
-    best = max(selections, key=lambda one: one.value)
+    best = max(selections, key=lambda selection: selection.value)
     reason = (
         f"the heads of the {len(finals)} tasks are taken that do best on val together, less their penalties, and add "
         f"at most {100 * (limit - 1):.3g} % to the latency of a file with linear heads"
@@ -44,24 +44,28 @@ def select_together(finals: Sequence[Finals], limit: float | None) -> list[Searc
     return [each.result(winner, reason) for each, winner in zip(finals, best.finalists, strict=True)]
 
 
-def _extend(selections: Sequence[_Selection], finals: Finals, most: int) -> list[_Selection]:
+def _extend(selections: Sequence[_Selection], finals: Finals, limit: int) -> list[_Selection]:
     """Return the selections with one more task; of those with a latency only the best one, and none that another beats.
 
     The plain linear head adds nothing, so that there is always one.
     """
     best = dict[int, _Selection]()
-    for finalist in sorted(finals.finalists, key=lambda one: (-one.trial.value, one.trial.number)):
+    for finalist in sorted(finals.finalists, key=_rank):
         value, added = finalist.value(finals.search), _steps(finalist, finals.plain)
         for before in selections:
             steps, total = before.steps + added, before.value + value
             # Strictly: of equals the better on the folds stays, then the earlier one.
-            if steps <= most and (steps not in best or total > best[steps].value):
+            if steps <= limit and (steps not in best or total > best[steps].value):
                 best[steps] = _Selection(steps, total, (*before.finalists, finalist))
-    kept = list[_Selection]()
+    front = list[_Selection]()
     for steps in sorted(best):
-        if not kept or best[steps].value > kept[-1].value:
-            kept.append(best[steps])
-    return kept
+        if not front or best[steps].value > front[-1].value:
+            front.append(best[steps])
+    return front
+
+
+def _rank(finalist: Finalist) -> tuple[float, int]:
+    return -finalist.trial.value, finalist.trial.number
 
 
 def _steps(finalist: Finalist, plain: Finalist) -> int:

@@ -132,13 +132,13 @@ def build_per_task_head(tasks: Sequence[TaskHead], channels: Sequence[int], widt
         raise ModelFileError(f"{text} the {len(widths)} tasks of its output", "get an intact copy", code="E404")
     readers, heads, features = list[nn.Module](), list[nn.Module](), list[int]()
     for task, width in zip(tasks, widths, strict=True):
-        own = [channels[place] for place in task.layers]
-        head = build_head(task.spec, own, width)
+        task_channels = [channels[place] for place in task.layers]
+        head = build_head(task.spec, task_channels, width)
         own_pool = pool_of(head)
         if own_pool is not None:
             # Held once: of what stands in two places, every weight would be stored twice.
             del head.pool
         readers.append(LayerReader(task.layers, own_pool))
         heads.append(head)
-        features.append(own_pool.gives if isinstance(own_pool, Pool) else sum(own))
+        features.append(own_pool.gives if isinstance(own_pool, Pool) else sum(task_channels))
     return PerTaskHead(readers, heads, features)

@@ -25,11 +25,16 @@ def metric_of(output: Output, metric: str | None) -> str:
     Raises:
         SettingsError: If the kind of label has no such metric.
     """
-    able = SINGLE_LABEL_METRICS if isinstance(output, SingleLabel) else (output.metric,)
+    able = metrics_for(output)
     if metric is None or metric in able:
         return metric or output.metric
     problem = f"metric = {metric!r} is not for labels of kind {output.kind!r}"
     raise SettingsError(problem, f"leave it out, or give {' or '.join(able)}")
+
+
+def metrics_for(output: Output) -> tuple[str, ...]:
+    """Return the metrics that a kind of label has, of which a search maximises one."""
+    return SINGLE_LABEL_METRICS if isinstance(output, SingleLabel) else (output.metric,)
 
 
 def measure(output: Output, raw: NDArray[np.float32], labels: Labels, metric: str | None = None) -> float:

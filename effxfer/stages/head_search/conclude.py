@@ -20,7 +20,7 @@ from effxfer.stages.head_search.features import FeaturePlan
 from effxfer.stages.head_search.replacing import replace_head, replace_task_heads
 from effxfer.stages.head_search.task_labels import TaskLabels
 from effxfer.stages.head_search.task_latency import FileTiming
-from effxfer.stages.head_search.task_report import of_task, outputs_of, task_scores, task_table
+from effxfer.stages.head_search.task_report import join_tasks, outputs_of, task_scores, task_table
 from effxfer.stages.settings.common import Search
 from effxfer.stages.train.finetune import accuracy_report
 from effxfer.stages.train.head import answers_task, choose_thresholds, head_columns
@@ -41,9 +41,9 @@ def conclude_task(
     (labels,), (result,) = searched, results
     report = result.report + Report(notes=plan.notes)
     raw = outputs_of(net, {"val": task.val}, device)["val"] if answers_task(net, task) else None
-    kept = reject_candidate(labels, result, raw, net.output, settings)
-    if kept:
-        report += kept
+    rejection = reject_candidate(labels, result, raw, net.output, settings)
+    if rejection:
+        report += rejection
     else:
         replace_head(net, plan, result, task)
         choose_thresholds(net.to(device.torch), task, device)
@@ -57,13 +57,13 @@ def conclude_tasks(
     """Replace the heads of those tasks for which a better one was found, and report every task."""
     present = net.output if isinstance(net.output, TaskOutputs) and answers_task(net, task) else None
     before = outputs_of(net, task.reported_splits, device) if present else {}
-    report, chosen = Report(notes=plan.notes), dict[str, SearchResult]()
+    reports, chosen = dict[str, Report](), dict[str, SearchResult]()
     for labels, result in zip(searched, results, strict=True):
         own_raw = before["val"][:, labels.columns] if present else None
         own_output = present.outputs[labels.name] if present else labels.output
-        kept = reject_candidate(labels, result, own_raw, own_output, settings)
-        report += of_task(result.report + (kept or Report()), labels.name)
-        if not kept:
+        rejection = reject_candidate(labels, result, own_raw, own_output, settings)
+        reports[labels.name] = result.report + (rejection or Report())
+        if not rejection:
             chosen[labels.name] = result
     timing = None
     if chosen:
@@ -73,7 +73,7 @@ def conclude_tasks(
         replace_task_heads(net, plan, chosen, task)
         choose_thresholds(net.to(device.torch), task, device)
     after = outputs_of(net, task.reported_splits, device) if chosen else before
-    now = net.output
+    report, now = Report(notes=plan.notes) + join_tasks(reports), net.output
     assert isinstance(now, TaskOutputs)
     if now.auxiliary:
         report += Report(notes=(f"auxiliary tasks keep their heads: {', '.join(now.auxiliary)}",))
@@ -98,18 +98,18 @@ def reject_candidate(
     if raw is None:
         return None
     labelled, metric = has_label(labels.output, labels.val), labels.metric
-    known = labels.val[labelled]
-    candidate = row_score(labels.output, result.raw[labelled], known, metric)
-    present = row_score(output, raw[labelled], known, metric)
+    known_labels = labels.val[labelled]
+    candidate = row_score(labels.output, result.raw[labelled], known_labels, metric)
+    present = row_score(output, raw[labelled], known_labels, metric)
     decided = labels.output.kind == "single"
     if is_better(
-        candidate, present, len(known), confidence=settings.confidence,
+        candidate, present, len(known_labels), confidence=settings.confidence,
         draws=DRAWS if decided else CONTINUOUS_DRAWS, margin=MARGIN if decided else CONTINUOUS_MARGIN,
         seed=seed_of(settings.seed, "incumbent") % 2**31,
     ):  # fmt: skip
         return None
-    rows = np.arange(len(known))
-    row = Measurement(name=f"present head {metric}/val", value=100 * present(rows), unit="%", n=len(known))
+    rows = np.arange(len(known_labels))
+    row = Measurement(name=f"present head {metric}/val", value=100 * present(rows), unit="%", n=len(known_labels))
     text = (
         f"kept the current head: best candidate {100 * candidate(rows):.2f} % vs {row.value:.2f} % val {metric}; "
         f"replacing it requires {100 * settings.confidence:g} % confidence"

@@ -87,19 +87,19 @@ class TaskHeads(nn.Module):
     """The head of one task and those of the others, fed by the outputs of layers.
 
     Args:
-        own: The head, fed by the first layers.
-        others: The other heads, all fed by the remaining layers.
+        head: The head, fed by the first layers.
+        plain_heads: Those of the other tasks, all fed by the remaining layers.
         count: Number of the first layers.
     """
 
-    def __init__(self, own: Head, others: Sequence[Head], count: int) -> None:
+    def __init__(self, head: Head, plain_heads: Sequence[Head], count: int) -> None:
         super().__init__()
-        self.own, self.others, self.count = own, nn.ModuleList(others), count
+        self.head, self.plain_heads, self.count = head, nn.ModuleList(plain_heads), count
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
         """Map outputs of layers to the outputs of all tasks side by side."""
-        first, rest = layers[: self.count], layers[self.count :]
-        return torch.cat([self.own(first), *(other(rest) for other in self.others)], 1)
+        first, last = layers[: self.count], layers[self.count :]
+        return torch.cat([self.head(first), *(head(last) for head in self.plain_heads)], 1)
 
 
 class HeadLatencyMeter:
@@ -170,14 +170,14 @@ class HeadLatencyMeter:
             task: Place of the task among the widths.
             plain_taps: Layers that the plain linear heads of the other tasks read.
         """
-        width, rest = self.widths[task], [*self.widths[:task], *self.widths[task + 1 :]]
-        others = [self._head(HeadSpec(), plain_taps, each) for each in rest]
+        width, widths = self.widths[task], [*self.widths[:task], *self.widths[task + 1 :]]
+        plain_heads = [self._head(HeadSpec(), plain_taps, each) for each in widths]
         sources, parts = dict[int, list[str]](), list[tuple[nn.Module, list[str]]]()
         for number, (spec, taps, state) in heads.items():
             names = [self._source(spec, tap) for tap in taps]
-            own = self._head(spec, taps, width, state)
-            sources[number] = [*names, *plain_taps] if others else names
-            parts.append((TaskHeads(own, others, len(names)) if others else own, sources[number]))
+            head = self._head(spec, taps, width, state)
+            sources[number] = [*names, *plain_taps] if plain_heads else names
+            parts.append((TaskHeads(head, plain_heads, len(names)) if plain_heads else head, sources[number]))
         together = self._export(parts)
         files = dict[int, Path]()
         for k, (number, names) in enumerate(sources.items()):

@@ -52,14 +52,13 @@ def replace_task_heads(net: Net, plan: FeaturePlan, results: Mapping[str, Search
         task: The data of all tasks.
     """
     assert isinstance(task.output, TaskOutputs)
-    kept = {name: kept_head(net, name) for name in task.output.names if name not in results}
-    sources = {
-        name: source_layers(plan, results[name]) if name in results else kept[name].taps for name in task.output.names
-    }
+    names = task.output.names
+    present = {name: kept_head(net, name) for name in names if name not in results}
+    sources = {name: source_layers(plan, results[name]) if name in results else present[name].taps for name in names}
     taps = list(dict.fromkeys(tap for layers in sources.values() for tap in layers))
     heads = [
         TaskHead(
-            spec=results[name].spec if name in results else kept[name].spec,
+            spec=results[name].spec if name in results else present[name].spec,
             layers=tuple(taps.index(tap) for tap in layers),
         )
         for name, layers in sources.items()
@@ -70,8 +69,8 @@ def replace_task_heads(net: Net, plan: FeaturePlan, results: Mapping[str, Search
     apply_edit(net, "set_head", spec=spec.plain(), features=[widths[tap] for tap in taps], taps=taps, **columns)
     head: Any = net.head
     for name, result in results.items():
-        head.load_task_state(task.output.names.index(name), result.state)
-    _put_back(net, {task.output.names.index(name): each for name, each in kept.items()})
+        head.load_task_state(names.index(name), result.state)
+    _put_back(net, {names.index(name): each for name, each in present.items()})
     end_body(net, deepest_layer(net, taps))
 
 
@@ -103,16 +102,18 @@ def kept_head(net: Net, name: str) -> KeptHead:
         return KeptHead(spec=spec, taps=net.taps, head=module, pool=None)
     # The edit also has tasks that were left out since.
     recorded = [each["name"] for each in edit["output"]["tasks"]]
-    own = spec.heads[recorded.index(name)]
+    task_head = spec.heads[recorded.index(name)]
     reader: Any = head.pool.tasks[number]
-    return KeptHead(spec=own.spec, taps=tuple(net.taps[k] for k in own.layers), head=module, pool=reader.pool)
+    return KeptHead(
+        spec=task_head.spec, taps=tuple(net.taps[k] for k in task_head.layers), head=module, pool=reader.pool
+    )
 
 
-def _put_back(net: Net, kept: Mapping[int, KeptHead]) -> None:
+def _put_back(net: Net, heads: Mapping[int, KeptHead]) -> None:
     """Put heads that stay into their places; one that lost channels since it was made is recorded to have done so."""
     head: Any = net.head
     before = measure_shapes(net)
-    for number, each in kept.items():
+    for number, each in heads.items():
         head.heads[number] = each.head
         head.pool.tasks[number].pool = each.pool
     if measure_shapes(net) != before:

@@ -65,23 +65,24 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
         # The features just computed tell what the final evaluation of as many images
         # takes; cached ones make it about 0.
         evaluation_seconds = (time.monotonic() - start) * (len(task.val) + len(task.test)) / images
-        several = isinstance(task.output, TaskOutputs)
-        reserve = evaluation_seconds * (2 if several else 1)
-        reserve += FileTiming.seconds if several and settings.latency else 0.0
+        has_tasks = isinstance(task.output, TaskOutputs)
+        reserve = evaluation_seconds * (2 if has_tasks else 1)
+        reserve += FileTiming.seconds if has_tasks and settings.latency else 0.0
         meter = _meter(net, task, searched, plan, settings, scratch)
         plain_taps = tap_choices(settings, plan.taps)[0]
         finals = list[Finals]()
         for number, each in enumerate(searched):
-            now, left = time.monotonic(), len(searched) - number
+            now, remaining = time.monotonic(), len(searched) - number
             finals.append(search_finalists(
                 arrays.label(each), settings=settings.model_copy(update={"metric": each.metric}),
-                storage_dir=(work.file("search") or scratch / "search") / (f"task-{number}" if several else ""),
+                storage_dir=(work.file("search") or scratch / "search") / (f"task-{number}" if has_tasks else ""),
                 seed=settings.seed, meter=TaskMeter(meter=meter, task=number, plain_taps=plain_taps) if meter else None,
-                until=now + (until - reserve - now) / left + reserve, reserve=reserve,
-                label=f"head search: {each.name}" if several else "head search",
+                until=now + (until - reserve - now) / remaining + reserve, reserve=reserve,
+                label=f"head search: {each.name}" if has_tasks else "head search",
             ))  # fmt: skip
-    results = select_together(finals, settings.max_latency_ratio)
-    conclude = conclude_tasks if several else conclude_task
+        # Within: their outputs are computed from the features in the folder.
+        results = select_together(finals, settings.max_latency_ratio)
+    conclude = conclude_tasks if has_tasks else conclude_task
     report = conclude(net, task, plan, searched, results, settings, device)
     return net, report + _time_report(settings, time.monotonic() - began)
 

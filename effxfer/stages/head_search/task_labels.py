@@ -8,7 +8,7 @@ from effxfer.errors import SettingsError
 from effxfer.net.net import Net
 from effxfer.runtime.multi_task.task_outputs import TaskOutputs, native_labels
 from effxfer.runtime.outputs.base import Labels, Output
-from effxfer.search.judging.metrics import metric_of
+from effxfer.search.judging.metrics import metric_of, metrics_for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +48,7 @@ def searched_tasks(net: Net, task: Task, metric: str | None) -> list[TaskLabels]
         splits = {"train": task.train.labels, "val": task.val.labels}
         tasks = [TaskLabels(name="", output=task.output, columns=slice(None), metric="", **splits)]
     else:
-        tasks = _several(net, task, task.output)
+        tasks = _labels_by_task(net, task, task.output)
     unit = task.input.unit
     for each in tasks:
         if each.output.per == "position":
@@ -60,7 +60,7 @@ def searched_tasks(net: Net, task: Task, metric: str | None) -> list[TaskLabels]
     return _with_metrics(tasks, metric)
 
 
-def _several(net: Net, task: Task, output: TaskOutputs) -> list[TaskLabels]:
+def _labels_by_task(net: Net, task: Task, output: TaskOutputs) -> list[TaskLabels]:
     helping = net.output.auxiliary if isinstance(net.output, TaskOutputs) and net.classes == task.classes else ()
     columns, places = output.columns(), output.label_columns()
     return [
@@ -75,14 +75,13 @@ def _several(net: Net, task: Task, output: TaskOutputs) -> list[TaskLabels]:
 
 
 def _with_metrics(tasks: list[TaskLabels], metric: str | None) -> list[TaskLabels]:
-    metrics = list[str | None]()
-    mistakes = list[SettingsError]()
-    for task in tasks:
-        try:
-            metrics.append(metric_of(task.output, metric))
-        except SettingsError as error:
-            mistakes.append(error)
-            metrics.append(None)
-    if len(mistakes) == len(tasks):
-        raise mistakes[0]
-    return [replace(task, metric=own or metric_of(task.output, None)) for task, own in zip(tasks, metrics, strict=True)]
+    """Choose the metric of each task: that of the settings where its kind has it, else its main one."""
+    able = [metrics_for(task.output) for task in tasks]
+    if len(tasks) == 1 or metric is None:
+        return [replace(task, metric=metric_of(task.output, metric)) for task in tasks]
+    if not any(metric in names for names in able):
+        every = " or ".join(dict.fromkeys(name for names in able for name in names))
+        names = ", ".join(task.name for task in tasks)
+        raise SettingsError(f"metric = {metric!r} is for none of the tasks {names}", f"leave it out, or give {every}")
+    pairs = zip(tasks, able, strict=True)
+    return [replace(task, metric=metric if metric in names else task.output.metric) for task, names in pairs]

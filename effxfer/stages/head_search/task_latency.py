@@ -39,9 +39,9 @@ class TaskMeter:
         """See `HeadLatencyMeter.costs`; with the plain heads of the other tasks."""
         costs, spec = self.meter.costs(choices, until), HeadSpec()
         features = sum(self.meter.channels(self.plain_taps))
-        others = [width for place, width in enumerate(self.meter.widths) if place != self.task]
+        widths = [width for place, width in enumerate(self.meter.widths) if place != self.task]
         plain = Candidate(spec=spec, taps=self.plain_taps, lr=1.0, weight_decay=0.0)  # rates cost no time
-        return costs and costs.beside([(plain, head_parameters(spec, features, width)) for width in others])
+        return costs and costs.add_heads([(plain, head_parameters(spec, features, width)) for width in widths])
 
     def finalist_seconds(self) -> float:
         """See `HeadLatencyMeter.finalist_seconds`."""
@@ -60,7 +60,8 @@ def require_reachable(settings: SearchSettings, tasks: int) -> None:
     """
     limit = settings.max_latency_ratio
     if limit is not None and limit < 1 and tasks > 1:
-        text = f"max_latency_ratio = {limit:g} needs a body that ends early, which one of {tasks} tasks cannot decide"
+        text = f"max_latency_ratio = {limit:g} needs a body that ends early"
+        text += f", which a head of one of {tasks} tasks cannot decide"
         hint = "give 1 or more: the body ends behind the deepest layer that a head reads; or search each task by itself"
         raise SettingsError(text, hint)
 

@@ -24,16 +24,20 @@ Raw = Mapping[str, NDArray[np.float32]]
 TITLE = "Heads of the tasks"
 
 
-def of_task(report: Report, name: str) -> Report:
-    """Return the report of one task's search with the task in every name; unchanged for a network of one task."""
-    if not name:
-        return report
-    return Report(
-        rows=tuple(replace(row, name=f"{row.name}/{name}") for row in report.rows),
-        notes=tuple(f"{name}: {note}" for note in report.notes),
-        tables=tuple(replace(table, title=f"{table.title}: {name}") for table in report.tables),
-        curves=tuple(replace(curve, title=f"{curve.title}: {name}") for curve in report.curves),
-    )
+def join_tasks(reports: Mapping[str, Report]) -> Report:
+    """Join the reports of the tasks' searches, with the task in every name; what all tasks note is noted once."""
+    joined, tasks = Report(), dict[str, list[str]]()
+    for name, report in reports.items():
+        joined += Report(
+            rows=tuple(replace(row, name=f"{row.name}/{name}") for row in report.rows),
+            tables=tuple(replace(table, title=f"{table.title}: {name}") for table in report.tables),
+            curves=tuple(replace(curve, title=f"{curve.title}: {name}") for curve in report.curves),
+        )
+        for note in report.notes:
+            tasks.setdefault(note, []).append(name)
+    every = len(reports)
+    notes = [f"{'all tasks' if len(names) == every else ', '.join(names)}: {note}" for note, names in tasks.items()]
+    return joined + Report(notes=tuple(notes))
 
 
 def outputs_of(net: Net, splits: Mapping[str, Split], device: Device) -> Raw:
@@ -72,8 +76,8 @@ def task_table(
         row: dict[str, object] = {"task": each.name, "metric": each.metric}
         row |= {"head": describe(result.spec), "taps": JOIN.join(result.taps)}
         labelled = has_label(each.output, each.val)
-        found = measure(each.output, result.raw[labelled], each.val[labelled], each.metric)
-        row |= {"found val %": 100 * found, "taken": "yes" if each.name in chosen else "no: kept"}
+        share = measure(each.output, result.raw[labelled], each.val[labelled], each.metric)
+        row |= {"found val %": 100 * share, "taken": "yes" if each.name in chosen else "no: kept"}
         for split in task.reported_splits:
             if outputs_before is not None:
                 row[f"before {split} %"] = _score(each, outputs_before, before, task, split)
