@@ -53,7 +53,7 @@ def features_of(net: Any, task: Any, folder: Path) -> Any:
     """Averages of all stages, as the search keeps them."""
     from effxfer.net.taps import tap_widths
     from effxfer.stages.head_search.features import FeaturePlan, compute_features
-    from effxfer.stages.head_search.task_labels import searched_tasks
+    from effxfer.stages.head_search.searched_tasks import searched_tasks
     from effxfer.train.devices import pick_device
 
     plan = FeaturePlan(taps=tuple(tap_widths(net)))

@@ -18,7 +18,7 @@ from effxfer.search.judging.metrics import row_score
 from effxfer.search.space import tap_choices
 from effxfer.stages.head_search.features import FeaturePlan
 from effxfer.stages.head_search.replacing import replace_head, replace_task_heads
-from effxfer.stages.head_search.task_labels import TaskLabels
+from effxfer.stages.head_search.searched_tasks import SearchedTask
 from effxfer.stages.head_search.task_latency import FileTiming
 from effxfer.stages.head_search.task_report import join_tasks, outputs_of, task_scores, task_table
 from effxfer.stages.settings.common import Search
@@ -34,7 +34,7 @@ CONTINUOUS_DRAWS, CONTINUOUS_MARGIN = 200, 0.001
 
 
 def conclude_task(
-    net: Net, task: Task, plan: FeaturePlan, searched: Sequence[TaskLabels], results: Sequence[SearchResult],
+    net: Net, task: Task, plan: FeaturePlan, searched: Sequence[SearchedTask], results: Sequence[SearchResult],
     settings: Search, device: Device,
 ) -> Report:  # fmt: skip
     """Replace the head of a network of one task, if the best one found is better, and report the network."""
@@ -51,7 +51,7 @@ def conclude_task(
 
 
 def conclude_tasks(
-    net: Net, task: Task, plan: FeaturePlan, searched: Sequence[TaskLabels], results: Sequence[SearchResult],
+    net: Net, task: Task, plan: FeaturePlan, searched: Sequence[SearchedTask], results: Sequence[SearchResult],
     settings: Search, device: Device,
 ) -> Report:  # fmt: skip
     """Replace the heads of those tasks for which a better one was found, and report every task."""
@@ -84,7 +84,7 @@ def conclude_tasks(
 
 
 def reject_candidate(
-    labels: TaskLabels, result: SearchResult, raw: NDArray[np.float32] | None, output: Output, settings: Search
+    labels: SearchedTask, result: SearchResult, raw: NDArray[np.float32] | None, output: Output, settings: Search
 ) -> Report | None:
     """Return a report if the existing head of a task is kept, else None.
 

@@ -29,7 +29,7 @@ from effxfer.net.net import Net
 from effxfer.net.taps import example_input
 from effxfer.search.features import Features
 from effxfer.search.inputs import Matrices
-from effxfer.stages.head_search.task_labels import TaskLabels
+from effxfer.stages.head_search.searched_tasks import SearchedTask
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import evaluation_batches, evaluation_mode
 
@@ -127,7 +127,7 @@ class FeatureArrays(NamedTuple):
     train_maps: Matrices
     val_maps: Matrices
 
-    def label(self, task: TaskLabels) -> Features:
+    def label(self, task: SearchedTask) -> Features:
         """Return what the heads of a task are trained and judged on."""
         return Features(
             **self._asdict(), labels=np.ascontiguousarray(task.train), val_labels=np.ascontiguousarray(task.val),

@@ -24,7 +24,7 @@ from effxfer.stages.head_search.conclude import conclude_task, conclude_tasks
 from effxfer.stages.head_search.features import FeaturePlan, compute_features, plan_features
 from effxfer.stages.head_search.head_latency import HeadLatencyMeter
 from effxfer.stages.head_search.replacing import require_own_heads
-from effxfer.stages.head_search.task_labels import TaskLabels, searched_tasks
+from effxfer.stages.head_search.searched_tasks import SearchedTask, searched_tasks
 from effxfer.stages.head_search.task_latency import FileTiming, TaskMeter, require_reachable
 from effxfer.stages.settings.common import Search
 from effxfer.train.devices import Device
@@ -88,7 +88,7 @@ def search(net: Net, tasks: Sequence[Task], settings: Search, *, device: Device,
 
 
 def _meter(
-    net: Net, task: Task, searched: Sequence[TaskLabels], plan: FeaturePlan, settings: Search, folder: Path
+    net: Net, task: Task, searched: Sequence[SearchedTask], plan: FeaturePlan, settings: Search, folder: Path
 ) -> HeadLatencyMeter | None:
     """Return what times the bodies and heads of all tasks; None if latency is ignored."""
     if not settings.latency:

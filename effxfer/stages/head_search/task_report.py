@@ -16,7 +16,7 @@ from effxfer.search.features import has_label
 from effxfer.search.finalist import SearchResult
 from effxfer.search.judging.metrics import measure
 from effxfer.search.space import JOIN
-from effxfer.stages.head_search.task_labels import TaskLabels
+from effxfer.stages.head_search.searched_tasks import SearchedTask
 from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict, score_rows
 
@@ -56,7 +56,7 @@ def task_scores(net: Net, task: Task, raw: Raw) -> Report:
 
 
 def task_table(
-    tasks: Sequence[TaskLabels], task: Task, results: Sequence[SearchResult], chosen: Mapping[str, SearchResult], *,
+    tasks: Sequence[SearchedTask], task: Task, results: Sequence[SearchResult], chosen: Mapping[str, SearchResult], *,
     before: Raw, outputs_before: TaskOutputs | None, after: Raw, outputs_after: TaskOutputs,
 ) -> Report:  # fmt: skip
     """Report, for each task, the head before, the best one found, and that which the network has now.
@@ -86,7 +86,7 @@ def task_table(
     return Report(tables=(Table(title=TITLE, rows=tuple(rows)),))
 
 
-def _score(each: TaskLabels, outputs: TaskOutputs, raw: Raw, task: Task, split: str) -> float | None:
+def _score(each: SearchedTask, outputs: TaskOutputs, raw: Raw, task: Task, split: str) -> float | None:
     assert isinstance(task.output, TaskOutputs)
     output: Output = outputs.outputs[each.name]
     labels = native_labels(output, task.reported_splits[split].labels[:, task.output.label_columns()[each.name]])

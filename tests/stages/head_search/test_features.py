@@ -16,7 +16,7 @@ from effxfer.stages.head_search.features import (
     plan_features,
     position_sources,
 )
-from effxfer.stages.head_search.task_labels import searched_tasks
+from effxfer.stages.head_search.searched_tasks import searched_tasks
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
 from effxfer.train.devices import pick_device

@@ -12,7 +12,7 @@ from effxfer.search.judging.metrics import metric_of, metrics_for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TaskLabels:
+class SearchedTask:
     """One task of a network: its output, and its labels in two splits, for every example.
 
     Attributes:
@@ -32,7 +32,7 @@ class TaskLabels:
     metric: str
 
 
-def searched_tasks(net: Net, task: Task, metric: str | None) -> list[TaskLabels]:
+def searched_tasks(net: Net, task: Task, metric: str | None) -> list[SearchedTask]:
     """Return the tasks that get a search of their own: all but those that the network has only to help in training.
 
     Args:
@@ -44,27 +44,40 @@ def searched_tasks(net: Net, task: Task, metric: str | None) -> list[TaskLabels]
         DataError: If every class of a task has a single training example (E313).
         SettingsError: If no task has this metric, or one answers for each position of a text.
     """
-    if not isinstance(task.output, TaskOutputs):
-        splits = {"train": task.train.labels, "val": task.val.labels}
-        tasks = [TaskLabels(name="", output=task.output, columns=slice(None), metric="", **splits)]
-    else:
+    _require_vectors(task.output)
+    if isinstance(task.output, TaskOutputs):
         tasks = _labels_by_task(net, task, task.output)
-    unit = task.input.unit
+    else:
+        splits = {"train": task.train.labels, "val": task.val.labels}
+        tasks = [SearchedTask(name="", output=task.output, columns=slice(None), metric="", **splits)]
     for each in tasks:
-        if each.output.per == "position":
-            of_task = f" for {each.name}" if each.name else ""
-            problem = f"search judges heads on one vector for each example, the data hold kind {each.output.kind!r}"
-            raise SettingsError(problem + of_task, "finetune gives such labels a linear head")
         if each.output.kind == "single":
-            require_repeats(each.train, each.name or task.name, unit)
+            require_repeats(each.train, each.name or task.name, task.input.unit)
     return _with_metrics(tasks, metric)
 
 
-def _labels_by_task(net: Net, task: Task, output: TaskOutputs) -> list[TaskLabels]:
+def _require_vectors(output: Output) -> None:
+    """Refuse labels of each position of a text.
+
+    Raises:
+        SettingsError: Naming the tasks that have such labels.
+    """
+    if output.per != "position":
+        return
+    problem = f"search judges heads on one vector for each example, the data hold kind {output.kind!r}"
+    hint = "finetune gives such labels a linear head"
+    if isinstance(output, TaskOutputs):
+        names = [name for name, each in output.outputs.items() if each.per == "position"]
+        problem = f"search judges heads on one vector for each example, and tasks tag words: {', '.join(names)}"
+        hint = "finetune gives such tasks a linear head; or name the data without these columns"
+    raise SettingsError(problem, hint)
+
+
+def _labels_by_task(net: Net, task: Task, output: TaskOutputs) -> list[SearchedTask]:
     helping = net.output.auxiliary if isinstance(net.output, TaskOutputs) and net.classes == task.classes else ()
     columns, places = output.columns(), output.label_columns()
     return [
-        TaskLabels(
+        SearchedTask(
             name=name, output=each, columns=columns[name], metric="",
             train=native_labels(each, task.train.labels[:, places[name]]),
             val=native_labels(each, task.val.labels[:, places[name]]),
@@ -74,7 +87,7 @@ def _labels_by_task(net: Net, task: Task, output: TaskOutputs) -> list[TaskLabel
     ]  # fmt: skip
 
 
-def _with_metrics(tasks: list[TaskLabels], metric: str | None) -> list[TaskLabels]:
+def _with_metrics(tasks: list[SearchedTask], metric: str | None) -> list[SearchedTask]:
     """Choose the metric of each task: that of the settings where its kind has it, else its main one."""
     able = [metrics_for(task.output) for task in tasks]
     if len(tasks) == 1 or metric is None:
