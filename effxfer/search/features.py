@@ -124,9 +124,8 @@ def has_label(output: Output, labels: Labels) -> NDArray[np.bool_]:
     """Tell which of N examples have a label, `(N,)`: one that is not wholly unknown."""
     if isinstance(output, SingleLabel):
         return labels >= 0
-    is_known: NDArray[np.bool_] = ~np.isnan(labels) if isinstance(output, Regression) else labels != UNKNOWN
-    labelled: NDArray[np.bool_] = is_known.any(axis=1)
-    return labelled
+    is_known = np.asarray(~np.isnan(labels) if isinstance(output, Regression) else labels != UNKNOWN)
+    return np.asarray(is_known.any(axis=1))
 
 
 def _plain(labels: Labels) -> Any:
