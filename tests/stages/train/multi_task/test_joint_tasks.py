@@ -195,19 +195,23 @@ recipes = ["dynamic-7bit"]
     assert [row["task"] for row in table["rows"]] == ["intent", "slots", "delta m"]
     out = tmp_path / "out" / "2-export"
     lines = tmp_path / "texts.txt"
-    lines.write_text("Ingrid van Vries saw Anna Björk .\nYesterday it rained in New Orleans .\n")
+    lines.write_text(
+        "The mayor of Zürich met Anna Björk and Ingrid van Vries .\nAnna Björk flew from Zürich to New Orleans .\n"
+    )
     predicted = json.loads(run("predict", out, "--text-file", lines, "--json", place=tmp_path))["predictions"]
-    assert [row["tasks"]["intent"]["label"] for row in predicted] == ["meeting", "weather"]
-    assert [(e["text"], e["type"]) for e in predicted[1]["tasks"]["slots"]["entities"]] == [("New Orleans", "LOC")]
+    assert [row["tasks"]["intent"]["label"] for row in predicted] == ["meeting", "travel"]
+    assert [(e["text"], e["type"]) for e in predicted[1]["tasks"]["slots"]["entities"]] == [
+        ("Anna Björk", "PER"), ("Zürich", "LOC"), ("New Orleans", "LOC")
+    ]  # fmt: skip
     bundle = tmp_path / "alone"
     shutil.copytree(out / "bundle", bundle)
     card = (bundle / "README.md").read_text()
     assert "`slots`: for each word a tag of 5" in card
     assert "`slots` has a logit of each tag for each token" in card
-    command = [sys.executable, "example.py", "It rained in Zürich."]
+    command = [sys.executable, "example.py", "Anna Björk flew from Zürich to New Orleans."]
     said = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=False)
-    assert "intent: weather" in said.stdout, said.stderr
-    assert "slots: Zürich (LOC)" in said.stdout
+    assert "intent: travel" in said.stdout, said.stderr
+    assert "Anna Björk (PER), Zürich (LOC), New Orleans (LOC)" in said.stdout
     int8 = {row["name"]: row["value"] for row in json.loads((out / "manifest.json").read_text())["report"]["rows"]}
     assert int8["F1/test/slots/int8"] >= values["F1/test/slots"] - 5
     assert np.isfinite(int8["accuracy/test/intent/int8"])
