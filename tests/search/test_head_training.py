@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from effxfer.errors import DataError
 from effxfer.net.heads.build import build_head
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.search.features import Features
@@ -65,9 +66,24 @@ def test_labels_that_are_unknown_teach_nothing():
     some = data.labels.copy()
     some[:, 2] = 255
     states = [train_head(replace(data, labels=y), candidate(), settings, seed=3)[1] for y in (data.labels, some)]
-    fresh = train_head(replace(data, labels=np.full_like(some, 255)), candidate(), settings, seed=3)[1]
+    # Other labels of the other two: examples without any would be left out.
+    blank = np.zeros_like(some)
+    blank[:, 2] = 255
+    fresh = train_head(replace(data, labels=blank), candidate(), settings, seed=3)[1]
     assert not torch.equal(states[0]["out.weight"][2], fresh["out.weight"][2])
     assert torch.equal(states[1]["out.weight"][2], fresh["out.weight"][2])
+
+
+def test_examples_without_a_label_are_left_out_as_if_they_were_not_there():
+    data, settings = features(), SearchSettings(epochs=2, batch=32)
+    labels = data.labels.copy()
+    labels[::3] = -1
+    rows = np.flatnonzero(labels >= 0)
+    fewer = replace(data, train={name: x[rows] for name, x in data.train.items()}, labels=data.labels[rows])
+    ours, theirs = (train_head(d, candidate(), settings, seed=3)[1] for d in (replace(data, labels=labels), fewer))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    with pytest.raises(DataError, match="no train example has a label"):
+        replace(data, labels=np.full_like(labels, -1))
 
 
 def test_training_does_not_disturb_the_global_generators():
