@@ -59,7 +59,7 @@ QUICKER = {
         *(word for one in PHOTOS for word in ("--set", one)),
     ],
     "finetune resnet20-cifar10 --data digits --set size=16 --epochs 0": [],
-    "finetune text-small --data requests": ["--epochs", "1", "--set", 'options.controls="none"'],
+    "finetune text-small --data assistant": ["--epochs", "1", "--set", 'options.controls="none"'],
     "finetune effxfer.net.conv4:conv4": ["--epochs", "1", "--set", "options.episodes=3"],
     "finetune": ["--epochs", "2", "--set", "data.max_per_class=10"],
     "clip": ["--epochs", "1", "--set", "shuffles=0", "--set", "data.max_per_class=20"],
@@ -225,12 +225,13 @@ def test_its_commands_run(tour, place, monkeypatch):
         shutil.copy("three.png", place / "five" / name)
     shutil.copy("three.png", "letter.png")
     write_files(place)
-    write_joint(place / "requests", 60)
+    write_joint(place / "assistant", 60)
     pairs = [
-        f"{file.relative_to(place)},a {file.parts[-3]} of a {file.parts[-2]} thing,{file.parts[-2]}\n"
-        for file in sorted((place / "pacs").glob("*/*/*"))
+        f"{file.relative_to(place)},a {file.parts[-3]} of a {file.parts[-2]} thing,{file.parts[-2]},"
+        f"{file.parts[-2]},{file.parts[-3]},{number % 7}\n"
+        for number, file in enumerate(sorted((place / "pacs").glob("*/*/*")))
     ]
-    Path("pairs.csv").write_text("".join(["path,caption,label\n", *pairs]))
+    Path("pairs.csv").write_text("".join(["path,caption,label,left,right,ink\n", *pairs]))
     told = commands(*TOURS[tour])
     assert told
     for command in told:
