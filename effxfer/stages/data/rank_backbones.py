@@ -13,8 +13,8 @@ from effxfer import artifact, progress
 from effxfer.benchmark.protocol.latency import compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.data.checks.enough import require_folds
+from effxfer.data.sample import sample_evenly
 from effxfer.data.settings import DataSettings
-from effxfer.data.task import Split, Task
 from effxfer.net.backbones.pretrained import source_classifier
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings
@@ -107,7 +107,7 @@ def score_backbone(
     net.set_input_size(net.input.size)
     task = load_task(data, net.input, context)
     require_folds(task)
-    split = sample_images(task, settings)
+    split = sample_evenly(task.train, settings.images, settings.seed)
     net.to(device.torch)
     # Double: scores solve and decompose covariances, which float32 leaves singular.
     features = predict(Features(net), split.rows, net.input, device).double().numpy()
@@ -118,17 +118,6 @@ def score_backbone(
     new_head(net, task, settings.seed)
     file = export_plain(net, file, rows=task.val.rows)
     return ScoredBackbone(file=file, size=net.input.size, scores=scores, n=len(split), notes=notes)
-
-
-def sample_images(task: Task, settings: Rank) -> Split:
-    """Sample training images, with the same share of each class."""
-    labels, n = task.train.labels, len(task.train)
-    order = np.random.default_rng(settings.seed).permutation(n)
-    # Stable, so that within a class the order is that of the permutation.
-    by_class = order[np.argsort(labels[order], kind="stable")]
-    # Evenly spaced over images sorted by class: of each the same share; sorted again, as files are read in order.
-    chosen = np.sort(by_class[np.linspace(0, n - 1, min(settings.images, n)).round().astype(int)])
-    return Split(rows=task.train.rows[chosen], labels=labels[chosen], names=[task.train.names[i] for i in chosen])
 
 
 @torch.inference_mode()

@@ -16,9 +16,9 @@ from effxfer.prune.channels.latency_loop import PairedTiming
 from effxfer.stages.prune.control_networks import open_control_backbone
 from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.settings.shrink_settings import Shrink
+from effxfer.stages.shrink.first_head import give_head
 from effxfer.stages.shrink.shipped import Clock, Shipping
 from effxfer.stages.train.distillation import load_teacher, loss_with_teacher
-from effxfer.stages.train.head import new_head
 from effxfer.train.devices import Device
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.state import Work
@@ -34,7 +34,7 @@ class Network:
         name: Its name in the report.
         number: Its place among the networks, from 0, which is the input network's.
         net: The network with a head for the task; never changed.
-        is_trained: Whether its head is trained.
+        is_trained: Whether all of it is trained on the task, and not the head alone.
         settings: Settings of the stage; patterns of layers are those of the input network alone.
         shipping: The precision that its candidates are built for.
         present: Latency of its file at that precision.
@@ -134,8 +134,9 @@ def open_backbones(net: Net, settings: Shrink) -> dict[str, tuple[Net, int]]:
 
 
 def make_networks(
-    net: Net, backbones: Mapping[str, tuple[Net, int]], task: Task, settings: Shrink, time: Clock, work: Work
-) -> tuple[list[Network], tuple[str, ...]]:
+    net: Net, backbones: Mapping[str, tuple[Net, int]], task: Task, settings: Shrink, *, time: Clock, device: Device,
+    work: Work,
+) -> tuple[list[Network], tuple[str, ...]]:  # fmt: skip
     """Give all networks heads for the task, choose the precision of each, and time its file.
 
     Returns:
@@ -146,7 +147,8 @@ def make_networks(
     foreign = settings.model_copy(update={"exclude": ()})
     everyone = {input_name(net): (net, net.input.size), **backbones}
     for number, (name, (body, full_side)) in enumerate(everyone.items()):
-        is_trained = not new_head(body, task, settings.seed)
+        body_task = task.with_input(body.input)
+        is_trained = not give_head(body, body_task, settings.seed, device, work, f"head-{number}")
         body.eval()
         timings = work.once(f"present-{number}", partial(time_precisions, body, settings, time))
         int8, float32 = (PairedTiming(**timings[name]) if name in timings else None for name in ("int8", "float32"))

@@ -90,7 +90,7 @@ def build_entries(
             saved = work.once(f"build-{network.number}-{kind}", partial(build, contest, network, kind, limit))
             entries.append(entry_of(saved, network.name, kind))
             advance(1, f"{network.name}, {kind}")
-    # Untrained heads first: nothing is known of them yet, and their features are whole.
+    # Untrained heads first: nothing is known of them yet.
     return sorted(entries, key=lambda entry: (entry.state is None, entry.loss is not None, entry.loss or 0.0))
 
 
@@ -127,7 +127,8 @@ def build(contest: Contest, network: Network, kind: str, limit: float) -> dict[s
     if isinstance(sized, Refusal):
         return {"timing": timing, "detail": sized.reason}
     before: dict[str, float] = {}
-    if network.is_trained and kind != "exit":
+    # An exit has a head of its own, which is not trained.
+    if kind != "exit":
         net = sized.net.eval()
         before = {"loss": bench.loss(net), "val": score(net, contest.task_for(net).val, contest.device)}
     as_float = time_as_float(contest, network, sized, limit)

@@ -54,7 +54,7 @@ def shrink(
     answered = with_answers(tasks[-1], dense, device) if settings.teacher.logits else tasks[-1]
     tasks, notes = [*tasks[:-1], answered], answered.notes[len(tasks[-1].notes) :]
     with shipping_clock(dense, settings) as clock:
-        networks, note = make_networks(dense, backbones, tasks[-1], settings, clock, work)
+        networks, note = make_networks(dense, backbones, tasks[-1], settings, time=clock, device=device, work=work)
         contest = Contest(
             dense=dense, networks=networks, tasks=tasks, settings=settings, strategy=training.strategy,
             teacher=open_teacher(dense, settings), time=clock, device=device, now=now,

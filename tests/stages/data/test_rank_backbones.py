@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import timm
 import torch
@@ -9,10 +8,9 @@ from effxfer.errors import DataError, SettingsError
 from effxfer.net.backbones.pretrained import source_classifier
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import build
-from effxfer.stages.data.rank_backbones import COLUMNS, rank, sample_images
+from effxfer.stages.data.rank_backbones import COLUMNS, rank
 from effxfer.stages.runner.backbone_names import short_names
 from effxfer.stages.runner.context import RunContext
-from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.settings.common import Rank
 from effxfer.transferability import SCORES
 from tests import tiny
@@ -58,17 +56,6 @@ def test_the_classifier_of_a_weights_file_is_the_source(tmp_path):
     assert torch.equal(found.bias, whole.fc.bias)
     assert source_classifier(backbone, 100) is None
     assert source_classifier(backbone.model_copy(update={"pretrained": False}), 512) is None
-
-
-def test_some_images_of_each_class_alike(tmp_path, data):
-    settings = build(Rank, {"backbones": ["x"], "images": 12}, "rank")
-    net_view = tiny.finetune(tmp_path / "net", data, fit={**tiny.FIT, "epochs": 0}).net().input
-    task = load_task(data, net_view, RunContext(out=tmp_path / "rank", cache=tmp_path / "cache"))
-    split = sample_images(task, settings)
-    assert np.bincount(split.labels).tolist() == [4, 4, 4]
-    assert split.rows.shape[0] == 12
-    assert list(sample_images(task, settings).names) == list(split.names)
-    assert len(sample_images(task, settings.model_copy(update={"images": 1000}))) == len(task.train)
 
 
 def test_names_are_short_and_told_apart():
