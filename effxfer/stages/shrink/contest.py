@@ -20,10 +20,15 @@ from effxfer.stages.shrink.first_head import give_head
 from effxfer.stages.shrink.shipped import Clock, Shipping
 from effxfer.stages.train.distillation import load_teacher, loss_with_teacher
 from effxfer.train.devices import Device
+from effxfer.train.evaluate import predict
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.state import Work
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.regularized.block_maps import KeptOutputs, kept_channels
+
+# A training step: one pass forwards, and about two backwards.
+PASSES = 3
+TIMED_IMAGES = 64  # chosen: an estimate within a quarter is enough, for a choice between counts of candidates
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,6 +95,21 @@ class Contest:
     def task_for(self, net: Net) -> Task:
         """Return the last task with images as a network takes them."""
         return self.tasks_for(net)[-1]
+
+    def epoch_seconds(self, net: Net) -> float:
+        """Estimate how long an epoch of a candidate's training takes, with the passes of its teacher."""
+        task = self.task_for(net)
+        seconds = PASSES * self._pass_seconds(net)
+        if self.teacher is not None:
+            seconds += self._pass_seconds(self.teacher)
+        return seconds * len(task.train)
+
+    def _pass_seconds(self, net: Net) -> float:
+        """Time an evaluation of one image, in batches."""
+        rows = self.task_for(net).val.rows[:TIMED_IMAGES]
+        began = self.now()
+        predict(net, rows, net.input, self.device)
+        return (self.now() - began) / len(rows)
 
     def network_of(self, name: str) -> Network:
         """Return one of the networks by its name."""

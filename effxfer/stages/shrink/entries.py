@@ -11,6 +11,7 @@ from effxfer import progress
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.net import Net
 from effxfer.prune.channels.latency_loop import ALLOWED, PairedTiming
+from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.stages.runner.saved_net import net_from_state, net_state
 from effxfer.stages.shrink.contest import Contest, Network
 from effxfer.stages.shrink.kinds import KINDS, NEED_TRAINED_HEAD
@@ -41,6 +42,7 @@ class Entry:
         state: The network, for `net_from_state`; None if there is none.
         loss: Mean loss on training images before training; None where the head is not trained.
         val: Score on the validation split in float32 before training; None where the head is not trained.
+        epoch_seconds: Time that an epoch of training takes, by that of passes over a few images.
     """
 
     network: str
@@ -50,6 +52,7 @@ class Entry:
     state: Mapping[str, Any] | None = None
     loss: float | None = None
     val: float | None = None
+    epoch_seconds: float = 0.0
     as_float: PairedTiming | None = None
     kept_outputs: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
@@ -78,20 +81,38 @@ def build_entries(
         due: Time, by the clock of the contest, after which no further candidate is built if there is one; None: never.
 
     Returns:
-        Candidates in the order of their training, those with untrained heads first, the others by their loss; then the
-        refused ones, of which `state` is None.
+        Candidates in the order of their training, see `training_order`; then the refused ones, of which `state` is
+        None.
     """
-    entries, pairs = list[Entry](), building_order(networks, contest.settings.kinds, limit)
+    entries, pairs, began = list[Entry](), building_order(networks, contest.settings.kinds, limit), contest.now()
+    # What is slow to build must begin early: it cannot be cut short.
+    due_for_slow = due and began + (due - began) / 2
     with progress.bar("candidates", len(pairs)) as advance:
         for network, kind in pairs:
-            if due is not None and contest.now() > due and any(entry.state for entry in entries):
+            latest = due_for_slow if kind in NEED_TRAINED_HEAD else due
+            if latest is not None and contest.now() > latest and any(entry.state for entry in entries):
                 entries.append(Entry(network=network.name, kind=kind, timing=None, detail=NO_TIME))
                 continue
             saved = work.once(f"build-{network.number}-{kind}", partial(build, contest, network, kind, limit))
             entries.append(entry_of(saved, network.name, kind))
             advance(1, f"{network.name}, {kind}")
-    # Untrained heads first: nothing is known of them yet.
-    return sorted(entries, key=lambda entry: (entry.state is None, entry.loss is not None, entry.loss or 0.0))
+    return training_order(entries)
+
+
+def training_order(entries: Sequence[Entry]) -> list[Entry]:
+    """Sort candidates so that those that time may not suffice for come last: first the best of each network.
+
+    Scores before training compare what is left of one network well, and networks with each other less so: a body that
+    was trained on the task is ahead of one whose head alone was solved.
+    """
+    ready = sorted(
+        (entry for entry in entries if entry.state is not None),
+        key=lambda entry: BELOW_ALL if entry.val is None else entry.val, reverse=True,
+    )  # fmt: skip
+    best = list({entry.network: entry for entry in reversed(ready)}.values())
+    best.sort(key=ready.index)
+    others = [entry for entry in ready if entry not in best]
+    return [*best, *others, *(entry for entry in entries if entry.state is None)]
 
 
 def building_order(networks: Sequence[Network], kinds: Sequence[str], limit: float) -> list[tuple[Network, str]]:
@@ -131,6 +152,7 @@ def build(contest: Contest, network: Network, kind: str, limit: float) -> dict[s
     if kind != "exit":
         net = sized.net.eval()
         before = {"loss": bench.loss(net), "val": score(net, contest.task_for(net).val, contest.device)}
+    before["epoch_seconds"] = contest.epoch_seconds(sized.net)
     as_float = time_as_float(contest, network, sized, limit)
     return {
         "timing": timing, "detail": sized.detail, "state": net_state(sized.net), **before,
@@ -176,6 +198,6 @@ def entry_of(saved: Mapping[str, Any], network: str, kind: str) -> Entry:
     )
     return Entry(
         network=network, kind=kind, timing=timing, detail=saved["detail"], state=saved.get("state"),
-        loss=saved.get("loss"), val=saved.get("val"), as_float=as_float,
+        loss=saved.get("loss"), val=saved.get("val"), epoch_seconds=saved.get("epoch_seconds", 0.0), as_float=as_float,
         kept_outputs=json.loads(saved.get("kept_outputs", "{}")),
     )  # fmt: skip

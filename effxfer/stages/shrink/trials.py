@@ -115,8 +115,9 @@ def run_contest(
     Raises:
         GateError: If all candidates diverge or fail.
     """
-    entered = [entry for entry in entries if entry.state is not None]
-    plan, board, before = rounds(len(entered), contest.settings.eta), Board(), contest.now() - began
+    board, before = Board(), contest.now() - began
+    entered = entrants(entries, contest.settings.eta, seconds and seconds - before)
+    plan = rounds(len(entered), contest.settings.eta)
 
     def seconds_spent() -> float:
         return before + sum(float(row["seconds"]) for runs in board.values() for row in runs)
@@ -169,6 +170,24 @@ def run_contest(
     state = last.pop("state")
     board.setdefault(winner.name, []).append(last)
     return Outcome(entries=entries, board=board, winner=winner, state=state, plan=plan)
+
+
+def entrants(entries: Sequence[Entry], eta: int, seconds: float | None) -> Sequence[Entry]:
+    """Return the first candidates, as many as can be trained for an epoch in the first round; 2 at least, if there are.
+
+    A shorter training compares noise, and takes the time of the winner's.
+
+    Args:
+        entries: Candidates in the order of their training, and refused ones.
+        eta: Reduction factor.
+        seconds: Time of all rounds; None: no limit, and all of them enter.
+    """
+    ready = [entry for entry in entries if entry.state is not None]
+    for count in range(len(ready), 2, -1):
+        each = None if seconds is None else seconds * training_share(rounds(count, eta), 0, 0)
+        if each is None or each >= sum(entry.epoch_seconds for entry in ready[:count]) / count:
+            return ready[:count]
+    return ready[:2]
 
 
 def epochs_of(contest: Contest, share: float) -> int:
