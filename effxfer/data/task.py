@@ -148,6 +148,23 @@ def subset(split: Split, indices: NDArray[np.int_]) -> Split:
     )  # fmt: skip
 
 
+def sample_evenly(split: Split, count: int, seed: int) -> Split:
+    """Return at most `count` examples of a split in their order; of single labels the same share of each class.
+
+    Args:
+        split: The split.
+        count: Largest number of examples.
+        seed: Random seed of the choice.
+    """
+    n = len(split)
+    order = np.random.default_rng(seed).permutation(n)
+    if np.ndim(split.labels) == 1:
+        # Stable, so that within a class the order is that of the permutation.
+        order = order[np.argsort(split.labels[order], kind="stable")]
+    # Evenly spaced over examples sorted by class: of each the same share; sorted again, as files are read in order.
+    return subset(split, np.sort(order[np.linspace(0, n - 1, min(count, n)).round().astype(int)]))
+
+
 def stack_splits(splits: Sequence[Split]) -> Split:
     """Join splits of one input and one kind of label end to end.
 

@@ -13,8 +13,8 @@ from effxfer import artifact, progress
 from effxfer.benchmark.protocol.latency import compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.data.checks.enough import require_folds
-from effxfer.data.sample import sample_evenly
 from effxfer.data.settings import DataSettings
+from effxfer.data.task import sample_evenly
 from effxfer.net.backbones.pretrained import source_classifier
 from effxfer.net.net import Net
 from effxfer.net.settings import BackboneSettings

@@ -111,8 +111,8 @@ def training_order(entries: Sequence[Entry]) -> list[Entry]:
     )  # fmt: skip
     best = list({entry.network: entry for entry in reversed(ready)}.values())
     best.sort(key=ready.index)
-    others = [entry for entry in ready if entry not in best]
-    return [*best, *others, *(entry for entry in entries if entry.state is None)]
+    second_ways = [entry for entry in ready if entry not in best]
+    return [*best, *second_ways, *(entry for entry in entries if entry.state is None)]
 
 
 def building_order(networks: Sequence[Network], kinds: Sequence[str], limit: float) -> list[tuple[Network, str]]:

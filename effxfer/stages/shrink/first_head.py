@@ -10,8 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from effxfer.data.sample import sample_evenly
-from effxfer.data.task import Task
+from effxfer.data.task import Task, sample_evenly
 from effxfer.net.net import Net
 from effxfer.stages.train.head import new_head
 from effxfer.train.devices import Device

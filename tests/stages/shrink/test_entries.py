@@ -2,7 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from effxfer.stages.shrink.entries import Entry, building_order, kinds_for
+from effxfer.stages.shrink.entries import Entry, build_entries, building_order, kinds_for, training_order
+from effxfer.train.state import Work
 from tests import tiny
 
 
@@ -39,6 +40,36 @@ def test_what_needs_no_building_comes_first_then_each_kind_on_the_fastest_networ
         ("faster", "channels"),
         ("slow", "channels"),
     ]
+
+
+def entry(network, kind, val, state="net"):
+    return Entry(network=network, kind=kind, timing=None, detail="", state=state and {"net": state}, val=val)
+
+
+def test_the_best_of_each_network_is_trained_first_then_the_others_by_what_they_know():
+    trained, cut, narrow = entry("a", "images", 70.0), entry("a", "exit", None), entry("a", "channels", 60.0)
+    solved, larger = entry("b", "unchanged", 50.0), entry("b", "larger images", 55.0)
+    refused = entry("c", "images", None, state=None)
+    ordered = training_order([refused, solved, cut, narrow, larger, trained])
+    assert ordered == [trained, larger, narrow, solved, cut, refused]
+
+
+def test_what_is_slow_to_build_must_begin_in_the_first_half_of_the_time(monkeypatch):
+    at = [0.0]
+
+    def build(_contest, network, kind, _limit):
+        at[0] += 3.0
+        return {"timing": "", "detail": kind, "state": {"network": kind}}
+
+    monkeypatch.setattr("effxfer.stages.shrink.entries.build", build)
+    each = network(1.0)
+    each.name, each.number = "a", 0
+    each.settings = tiny.settings_of("shrink", kinds=["images", "channels", "blocks"])
+    contest = SimpleNamespace(settings=each.settings, now=lambda: at[0])
+    entries = build_entries(contest, 0.5, [each], Work(None), due=10.0)
+    built = {one.kind: bool(one.state) for one in entries}
+    # At 3 seconds of 10 the channels still begin; at 6 the blocks do not, although the time is not over.
+    assert built == {"images": True, "channels": True, "blocks": False}
 
 
 def test_a_network_as_it_is_has_its_own_name():

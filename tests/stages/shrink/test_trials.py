@@ -6,7 +6,7 @@ import pytest
 
 from effxfer.stages.shrink import trials
 from effxfer.stages.shrink.entries import Entry
-from effxfer.stages.shrink.trials import contest_at
+from effxfer.stages.shrink.trials import contest_at, entrants
 from effxfer.train.state import Work
 from tests import tiny
 from tests.stages.shrink.test_contest import timing
@@ -56,3 +56,31 @@ def test_without_a_budget_trainings_have_their_epochs(clock):
     at, contest = clock
     outcome = contest_at(contest, 0.5, ["0", "1", "2"], Work(None), seconds=None, began=at[0])
     assert [[row["epochs"] for row in runs] for runs in outcome.board.values()] == [[3, 9], [3], [3]]
+
+
+def candidate(name, epoch_seconds, state="net"):
+    return Entry(
+        network=name, kind="images", timing=None, detail="", state=state and {"net": state},
+        epoch_seconds=epoch_seconds,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count"),
+    [
+        # Of n candidates each has in the first round: 9: 1/27 of the time, 4: 1/19, 3: 1/6, 2: 1/5.
+        (None, 9),
+        (3700.0, 9),
+        (1950.0, 4),
+        (610.0, 3),
+        (590.0, 2),
+        (1.0, 2),
+    ],
+)
+def test_as_many_enter_as_get_an_epoch(seconds, count):
+    entries = [*(candidate(str(number), 100.0) for number in range(9)), candidate("refused", 0.0, state=None)]
+    assert [entry.network for entry in entrants(entries, 3, seconds)] == [str(number) for number in range(count)]
+
+
+def test_a_single_candidate_enters_in_any_time():
+    assert len(entrants([candidate("a", 100.0)], 3, 1.0)) == 1

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from effxfer.data.sample import sample_evenly
-from effxfer.data.task import Split
+from effxfer.data.task import Split, sample_evenly
 
 
 def split_of(labels):
