@@ -129,6 +129,7 @@ REQUIRED = {
     "BackboneSettings": {"source": "timm:x"}, "Channels": {"ratio": 0.5}, "DataSettings": {"source": "x"},
     "Gradual": {"sparsity": 0.5}, "Lottery": {"sparsity": 0.5}, "Rank": {"backbones": ["timm:x"]},
     "SentenceTeacher": {"source": "hf:x"}, "Shrink": {"latency_ratio": 0.5}, "Structured": {"ratio": 0.5},
+    "TaskHead": {"spec": {}, "layers": [0]},
 }  # fmt: skip
 SWITCHES = {"bundle": True, "max_per_class": 3, "target": "y", "latency": True}
 VALUES = [

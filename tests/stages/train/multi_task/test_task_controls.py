@@ -95,7 +95,7 @@ def test_auxiliary_tasks_are_not_in_the_file_and_a_single_one_left_is_a_plain_fi
     ("finetune", {"strategy": "multi_task", "options": {"experts": 2}}, "no effect with sharing 'hard'"),
     ("finetune", {"strategy": "multi_task", "options": {"sharing": "mtan", "start": 0.5}}, "it is for cross_stitch"),
     ("prune lottery", {"strategy": "multi_task", "options": {"sharing": "mtan"}}, "the network share otherwise"),
-    ("search", {}, "this stage takes one task, .* has 2: colour, warm"),
+    ("search", {"max_latency_ratio": 0.6}, "max_latency_ratio"),
     ("curve", {}, "needs labels of kind single"),
     ("export", {"hf_inputs": True}, "hf_inputs needs texts, this network takes images"),
     ("prune gradual", {"strategy": "multi_task"}, "does not train the weights to be pruned"),

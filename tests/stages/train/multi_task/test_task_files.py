@@ -89,11 +89,13 @@ def test_the_page_answers_as_the_runtime_does(exported, tmp_path):
         raw = model.outputs([files[0]]) if number else model.logits(model.pixels(files[0])[None])
         columns = model.output.columns()
         results = {name: {"data": raw[0, place].tolist()} for name, place in columns.items()}
-        about = {"output": model.output.to_json()}
+        tasks = model.output.to_json()["tasks"]
         shutil.copy(WEB / "outputs.js", tmp_path / "outputs.mjs")
         script = (
-            f"import {{ answers }} from './outputs.mjs';\n"
-            f"const said = answers({json.dumps(results)}, {json.dumps(about)}, {json.dumps(bool(number))});\n"
+            f"import {{ answerTask }} from './outputs.mjs';\n"
+            f"const [results, isFinal] = [{json.dumps(results)}, {json.dumps(bool(number))}];\n"
+            f"const said = {json.dumps(tasks)}.map((task) =>\n"
+            "  ({ task: task.name, ...answerTask(results, task, isFinal) }));\n"
             "console.log(JSON.stringify(said))"
         )
         (tmp_path / "run.mjs").write_text(script)
