@@ -18,10 +18,10 @@ from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
 from effxfer.runtime.model import Model
 from effxfer.settings import build
-from effxfer.stages.train import finetune as module
 from tests import tiny
 from tests.data.template_encoder import write_encoder
 from tests.data.templates import write_joint
+from tests.stages.train.multi_task.killing import killed_after
 
 KINDS = {"intent": "single", "slots": "tags"}
 OPTIONS = {"batch": 16, "controls": "none"}
@@ -127,24 +127,10 @@ def test_a_sharing_of_vectors_is_refused_by_name(place, tmp_path):
         finetune(place, tmp_path / "net", joint(place), options={**OPTIONS, "sharing": "mmoe"})
 
 
-def test_a_run_that_was_killed_goes_on_to_equal_bytes(network, place, tmp_path, monkeypatch):
-    class KilledError(BaseException):
-        pass
-
-    real, out = module.fit, tmp_path / "net"
-
-    def kill(*arguments, **named):
-        def after(step):
-            named["after_step"](step)
-            if step == 20:
-                raise KilledError
-
-        return real(*arguments, **{**named, "after_step": after})
-
-    monkeypatch.setattr("effxfer.stages.train.finetune.fit", kill)
-    with pytest.raises(KilledError):
+def test_a_run_that_was_killed_goes_on_to_equal_bytes(network, place, tmp_path):
+    out = tmp_path / "net"
+    with killed_after(20):
         finetune(place, out, tables(place))
-    monkeypatch.undo()
     finetune(place, out, tables(place))
     assert (out / "weights.safetensors").read_bytes() == (network.path / "weights.safetensors").read_bytes()
 

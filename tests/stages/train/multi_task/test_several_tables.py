@@ -8,8 +8,8 @@ import pytest
 
 from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.predict import predict_files
-from effxfer.stages.train import finetune as module
 from tests import tiny
+from tests.stages.train.multi_task.killing import killed_after
 
 OPTIONS = {**tiny.PLAIN, "controls": "none", "weighting": "cagrad", "table_balance": 1.0}
 FIT = {"epochs": 2, "lr": 0.01, "warmup": 0.0}
@@ -48,25 +48,11 @@ def test_a_file_is_exported_from_the_recorded_tables_and_answers_both(network, d
     assert list(row["tasks"]) == ["photo", "sketch"]
 
 
-def test_a_run_that_was_killed_goes_on_to_equal_bytes(network, data, tmp_path, monkeypatch):
-    class KilledError(BaseException):
-        pass
-
-    real, out = module.fit, tmp_path / "net"
-
-    def kill(*arguments, **named):
-        def after(step):
-            named["after_step"](step)
-            if step == 10:
-                raise KilledError
-
-        return real(*arguments, **{**named, "after_step": after})
-
-    monkeypatch.setattr("effxfer.stages.train.finetune.fit", kill)
+def test_a_run_that_was_killed_goes_on_to_equal_bytes(network, data, tmp_path):
+    out = tmp_path / "net"
     options = {"strategy": "multi_task", "options": OPTIONS, "fit": FIT}
-    with pytest.raises(KilledError):
+    with killed_after(10):
         tiny.finetune(out, data, **options)
-    monkeypatch.undo()
     tiny.finetune(out, data, **options)
     assert (out / "weights.safetensors").read_bytes() == (network.path / "weights.safetensors").read_bytes()
 
