@@ -11,16 +11,16 @@ from effxfer import progress
 from effxfer.errors import GateError, ModelFileError, SettingsError
 from effxfer.net.net import Net
 from effxfer.prune.channels.latency_loop import ALLOWED, PairedTiming
-from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.stages.runner.saved_net import net_from_state, net_state
 from effxfer.stages.shrink.contest import Contest, Network
+from effxfer.stages.shrink.first_head import solve_head_
 from effxfer.stages.shrink.kinds import KINDS, NEED_TRAINED_HEAD
 from effxfer.stages.shrink.kinds.kind import Refusal, Sized, Workbench, too_slow
+from effxfer.stages.shrink.scores import scores_of
 from effxfer.stages.shrink.shipped import Shipping
-from effxfer.train.evaluate import score
 from effxfer.train.state import Work
 
-UNCHANGED, LARGER = "unchanged", "larger images"
+UNCHANGED, LARGER, EXIT = "unchanged", "larger images", "exit"
 # Chosen: less is a step of eight pixels or the noise of a timing.
 SLACK = 0.8
 # Chosen: how far from the limit a candidate's float32 latency may be by estimate, and is still measured.
@@ -40,8 +40,8 @@ class Entry:
         kept_outputs: By layer, the outputs that it kept of its network; layers that are not named have all.
         detail: Its size, or the reason why there is none.
         state: The network, for `net_from_state`; None if there is none.
-        loss: Mean loss on training images before training; None where the head is not trained.
-        val: Score on the validation split in float32 before training; None where the head is not trained.
+        loss: Mean loss on training images before training; where the head is new, with a solved one.
+        before: Result of `scores_of` before training; empty of a refused one.
         epoch_seconds: Time that an epoch of training takes, by that of passes over a few images.
     """
 
@@ -51,7 +51,7 @@ class Entry:
     detail: str
     state: Mapping[str, Any] | None = None
     loss: float | None = None
-    val: float | None = None
+    before: Mapping[str, Any] = field(default_factory=dict)
     epoch_seconds: float = 0.0
     as_float: PairedTiming | None = None
     kept_outputs: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def training_order(entries: Sequence[Entry]) -> list[Entry]:
     """
     ready = sorted(
         (entry for entry in entries if entry.state is not None),
-        key=lambda entry: BELOW_ALL if entry.val is None else entry.val, reverse=True,
+        key=lambda entry: float(entry.before["val"]), reverse=True,
     )  # fmt: skip
     best = list({entry.network: entry for entry in reversed(ready)}.values())
     best.sort(key=ready.index)
@@ -147,15 +147,17 @@ def build(contest: Contest, network: Network, kind: str, limit: float) -> dict[s
     timing = json.dumps(asdict(nearest)) if nearest else ""
     if isinstance(sized, Refusal):
         return {"timing": timing, "detail": sized.reason}
-    before: dict[str, float] = {}
-    # An exit has a head of its own, which is not trained.
-    if kind != "exit":
-        net = sized.net.eval()
-        before = {"loss": bench.loss(net), "val": score(net, contest.task_for(net).val, contest.device)}
-    before["epoch_seconds"] = contest.epoch_seconds(sized.net)
-    as_float = time_as_float(contest, network, sized, limit)
+    net, as_float = sized.net.eval(), time_as_float(contest, network, sized, limit)
+    # A solved head belongs to the body that it was solved on, and that of an exit is new.
+    if kind == EXIT or (kind != UNCHANGED and not network.is_trained):
+        solve_head_(net, contest.task_for(net), network.settings.seed)
+    try:
+        before = scores_of(contest, net, network.name, can_ship_float=as_float is not None)
+    except ModelFileError as error:
+        return {"timing": timing, "detail": error.problem}
     return {
-        "timing": timing, "detail": sized.detail, "state": net_state(sized.net), **before,
+        "timing": timing, "detail": sized.detail, "state": net_state(net), "before": before,
+        "loss": bench.loss(net), "epoch_seconds": contest.epoch_seconds(net),
         "kept_outputs": json.dumps({name: list(positions) for name, positions in sized.kept_outputs.items()}),
         "as_float": json.dumps(asdict(as_float)) if as_float else "",
     }  # fmt: skip
@@ -198,6 +200,6 @@ def entry_of(saved: Mapping[str, Any], network: str, kind: str) -> Entry:
     )
     return Entry(
         network=network, kind=kind, timing=timing, detail=saved["detail"], state=saved.get("state"),
-        loss=saved.get("loss"), val=saved.get("val"), epoch_seconds=saved.get("epoch_seconds", 0.0), as_float=as_float,
-        kept_outputs=json.loads(saved.get("kept_outputs", "{}")),
+        loss=saved.get("loss"), before=saved.get("before", {}), epoch_seconds=saved.get("epoch_seconds", 0.0),
+        as_float=as_float, kept_outputs=json.loads(saved.get("kept_outputs", "{}")),
     )  # fmt: skip

@@ -1,18 +1,16 @@
-"""Score candidates as they ship, and train the winner for the rounding of int8 where that costs too much."""
+"""Train the winner for the rounding of int8 where that costs too much."""
 
 from collections.abc import Mapping
 from copy import deepcopy
 from math import ceil
 from typing import Any
 
-import torch
-
 from effxfer.net.net import Net
 from effxfer.stages.shrink.contest import Contest
 from effxfer.stages.shrink.entries import Entry
+from effxfer.stages.shrink.scores import scores_of
 from effxfer.stages.train.finetune import time_allowance, train
 from effxfer.stages.train.qat import frozen_norms
-from effxfer.train.evaluate import predict
 from effxfer.train.fake_quant import fake_quantize
 from effxfer.train.state import Work
 
@@ -21,32 +19,6 @@ from effxfer.train.state import Work
 SHARE, RATE = 1 / 3, 0.1
 # 7 bits: see `Qat.bits`.
 BITS = 7
-
-
-def scores_of(contest: Contest, net: Net, entry: Entry) -> dict[str, Any]:
-    """Score a network on the validation split by the file that ships.
-
-    Where both files of a candidate meet the latency, the more accurate one ships.
-
-    Returns:
-        `val` and `float`, scores as it ships and in float32; `int8`, the score of the int8 file if there is one;
-        `ships`, the precision; `outputs` of the validation split as it ships.
-    """
-    task, shipping = contest.task_for(net), contest.network_of(entry.network).shipping
-    float32 = predict(net, task.val.rows, net.input, contest.device).numpy()
-    outputs = {"float32": float32}
-    if shipping.int8:
-        outputs["int8"] = shipping.outputs(net, task, contest.device)
-    values = {name: net.output.score(raw, task.val.labels).value for name, raw in outputs.items()}
-    ships = shipping.precision
-    if entry.as_float and values["float32"] > values[ships]:
-        ships = "float32"
-    row = {"val": values[ships], "float": values["float32"], "ships": ships}
-    return {
-        **row,
-        **{n: v for n, v in values.items() if n == "int8"},
-        "outputs": torch.from_numpy(outputs[ships].copy()),
-    }
 
 
 def loses_by_rounding(contest: Contest, row: Mapping[str, Any]) -> bool:
@@ -89,5 +61,5 @@ def recover_int8(
             loss=contest.loss_for(rounded, entry.kept_outputs), label=f"{label}, rounded",
             allowance=time_allowance(seconds, began, tasks[-1], contest.now),
         )  # fmt: skip
-    after = scores_of(contest, rounded.eval(), entry)
+    after = scores_of(contest, rounded.eval(), entry.network, can_ship_float=bool(entry.as_float))
     return (rounded, {**row, **after, "rounded": len(history)}) if after["val"] > row["val"] else (net, row)

@@ -39,6 +39,7 @@ def report_outcome(contest: Contest, outcome: Outcome, limit: float) -> Report:
             *margin_note(contest, outcome),
             drop_note(contest, outcome, before),
             *rounding_note(outcome),
+            *lowered_note(outcome),
         ),
     )
 
@@ -92,7 +93,7 @@ def row_of(contest: Contest, outcome: Outcome, place: int, entry: Entry) -> dict
         "p50 ratio": timing and timing.ratio,
         "ratio 95 %": f"{timing.low:.3f} to {timing.high:.3f}" if timing else "",
         "loss before": entry.loss,
-        "before %": entry.val,
+        "before %": entry.before["val"],
         **{f"round {number} %": value for number, value in enumerate(scores, 1)},
         f"{title} val %": score_cell(runs[-1]["val"]),
         **({"ships": runs[-1]["ships"], "float32 %": score_cell(runs[-1]["float"])} if uses_int8(contest) else {}),
@@ -175,6 +176,15 @@ def rounding_note(outcome: Outcome) -> tuple[str, ...]:
         return ()
     files = f"float32 {last['float']:.2f} %, int8 {last['int8']:.2f} %"
     return (f"trained with rounded weights and activations for {last['rounded']} epochs, because int8 lost: {files}",)
+
+
+def lowered_note(outcome: Outcome) -> tuple[str, ...]:
+    """Note that the winner ships as it was built, because its training lowered its score."""
+    last = outcome.board[outcome.winner.name][-1]
+    if "lowered_to" not in last:
+        return ()
+    text = f"{outcome.winner.name} ships as it was before its training, which lowered it to {last['lowered_to']:.2f} %"
+    return (f"{text}: lower fit.lr",)
 
 
 def distance(contest: Contest, gap: float) -> str:

@@ -14,7 +14,8 @@ from effxfer.stages.runner.saved_net import net_from_state, net_state
 from effxfer.stages.settings.base import LEAST_TIME
 from effxfer.stages.shrink.contest import Contest, Network
 from effxfer.stages.shrink.entries import Entry, build_entries
-from effxfer.stages.shrink.int8_recovery import SHARE, loses_by_rounding, recover_int8, scores_of
+from effxfer.stages.shrink.int8_recovery import SHARE, loses_by_rounding, recover_int8
+from effxfer.stages.shrink.scores import scores_of
 from effxfer.stages.train.finetune import time_allowance, train
 from effxfer.train.state import Work
 
@@ -128,7 +129,7 @@ def run_contest(
         # Positive, as a limit must be, also where the rounds were late.
         limit = seconds and max(seconds - seconds_spent(), 1e-3) * training_share(plan, number, place)
         # An int8 file is written, calibrated and run after each training, which takes as long as before.
-        scoring = max((float(row.get("scoring", 0.0)) for runs in board.values() for row in runs), default=0.0)
+        scoring = max(float(row.get("scoring", 0.0)) for row in (entry.before, *board.get(entry.name, [])))
         limit = limit and max(limit - scoring, limit / LEAST_TIME)
         epochs = epochs_in[number]
         label = f"{number + 1}: {entry.name}"
@@ -185,7 +186,10 @@ def entrants(entries: Sequence[Entry], eta: int, seconds: float | None) -> Seque
     ready = [entry for entry in entries if entry.state is not None]
     for count in range(len(ready), 2, -1):
         each = None if seconds is None else seconds * training_share(rounds(count, eta), 0, 0)
-        if each is None or each >= sum(entry.epoch_seconds for entry in ready[:count]) / count:
+        if (
+            each is None
+            or each >= sum(entry.epoch_seconds + entry.before["scoring"] for entry in ready[:count]) / count
+        ):
             return ready[:count]
     return ready[:2]
 
@@ -206,11 +210,12 @@ def train_entry(
 ) -> dict[str, Any]:  # fmt: skip
     """Train a new copy of a candidate and score it as it ships; one that fails gets the lowest score.
 
+    A training that makes it worse is not kept: few steps at the full rate distort a body whose solved head serves well.
     If it `keeps_time`, a quarter of a time limit is left for a training with rounding.
 
     Returns:
-        As `scores_of`; also `epochs`, `seconds` and the share `scoring` of them; `failed`, the reason; if `keep_net`,
-        the network's `state`.
+        As `scores_of`; also `epochs` and `seconds`; `failed`, the reason; `lowered_to`, the score of a training that is
+        not kept; if `keep_net`, the network's `state`.
     """
     began, settings = contest.now(), contest.settings
     limit = seconds and seconds / (1 + SHARE) if keeps_time else seconds
@@ -222,8 +227,10 @@ def train_entry(
             seed=settings.seed, work=work, loss=contest.loss_for(net, entry.kept_outputs), label=label,
             allowance=time_allowance(limit, began, tasks[-1], contest.now),
         )  # fmt: skip
-        trained = contest.now()
-        row = {"epochs": len(history), **scores_of(contest, net, entry), "scoring": contest.now() - trained}
+        after = scores_of(contest, net, entry.network, can_ship_float=entry.as_float is not None)
+        row = {"epochs": len(history), **after}
+        if after["val"] < entry.before["val"]:
+            net, row = entry.net().to(contest.device.torch), {**entry.before, "epochs": 0, "lowered_to": after["val"]}
         if keep_net:
             # The winner's rounding is trained for; of the others it would be time for a comparison alone.
             remaining = seconds and seconds - (contest.now() - began)

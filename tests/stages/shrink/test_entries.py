@@ -43,11 +43,12 @@ def test_what_needs_no_building_comes_first_then_each_kind_on_the_fastest_networ
 
 
 def entry(network, kind, val, state="net"):
-    return Entry(network=network, kind=kind, timing=None, detail="", state=state and {"net": state}, val=val)
+    before = {"val": val} if state else {}
+    return Entry(network=network, kind=kind, timing=None, detail="", state=state and {"net": state}, before=before)
 
 
 def test_the_best_of_each_network_is_trained_first_then_the_others_by_what_they_know():
-    trained, cut, narrow = entry("a", "images", 70.0), entry("a", "exit", None), entry("a", "channels", 60.0)
+    trained, cut, narrow = entry("a", "images", 70.0), entry("a", "exit", 45.0), entry("a", "channels", 60.0)
     solved, larger = entry("b", "unchanged", 50.0), entry("b", "larger images", 55.0)
     refused = entry("c", "images", None, state=None)
     ordered = training_order([refused, solved, cut, narrow, larger, trained])
@@ -59,7 +60,7 @@ def test_what_is_slow_to_build_must_begin_in_the_first_half_of_the_time(monkeypa
 
     def build(_contest, network, kind, _limit):
         at[0] += 3.0
-        return {"timing": "", "detail": kind, "state": {"network": kind}}
+        return {"timing": "", "detail": kind, "state": {"network": kind}, "before": {"val": 50.0}}
 
     monkeypatch.setattr("effxfer.stages.shrink.entries.build", build)
     each = network(1.0)

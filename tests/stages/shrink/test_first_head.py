@@ -5,11 +5,12 @@ from effxfer.artifact import open_model
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.shrink import first_head
-from effxfer.stages.shrink.first_head import give_head
+from effxfer.stages.shrink.first_head import give_head, solve_head_
 from effxfer.stages.train.head import new_head
 from effxfer.train.devices import pick_device
 from effxfer.train.evaluate import score
 from effxfer.train.state import Work
+from effxfer.transfer.fine_tuning.linear import solve_
 from tests import tiny
 
 CPU = pick_device("cpu")
@@ -49,3 +50,27 @@ def test_a_resumed_run_takes_the_saved_head(net, task, tmp_path, monkeypatch):
     assert all(
         torch.equal(value, net.head.state_dict()[name]) for name, value in again.head.state_dict().items()
     )  # fmt: skip
+
+
+def test_a_body_that_gives_other_features_needs_a_head_of_its_own(net, task, tmp_path):
+    give_head(net, task, 0, CPU, Work(tmp_path), "head-1")
+    net.body.register_forward_hook(lambda _module, _inputs, features: -features)
+    null = score(net, task.val, CPU)
+    reached = solve_head_(net, task, 0)
+    assert reached == score(net, task.val, CPU) >= null + 20
+
+
+def test_of_the_weight_decays_the_one_that_serves_validation_is_kept(net, task, monkeypatch):
+    tried = []
+
+    def solve(head, _features, _labels, l2, _output):
+        # A head that finds class 0 everywhere, but for one weight decay.
+        tried.append(l2)
+        solve_(head, _features, _labels, 1e-3, _output)
+        if l2 != 1e-2:
+            head.out.bias.data[0] += 1e6
+
+    monkeypatch.setattr(first_head, "solve_", solve)
+    new_head(net, task, 0)
+    assert solve_head_(net, task, 0) == score(net, task.val, CPU) >= 60
+    assert tried == list(first_head.WEIGHT_DECAYS)

@@ -78,6 +78,15 @@ def test_a_training_as_long_as_the_last_one_is_not_repeated(dense, data, tmp_pat
     assert first["round 1 %"] == first["round 2 %"]
 
 
+def test_a_training_that_lowers_the_score_is_not_kept(dense, data, tmp_path):
+    ruinous = {**TWO, "kinds": ["exit"], "fit": {**tiny.FIT, "epochs": 1, "lr": 10.0}}
+    made = tiny.stage("shrink", dense, tmp_path / "out", data, **ruinous)
+    (row,) = table(made)
+    assert row["epochs"] == 0
+    assert row["accuracy val %"] == row["before %"] == made.manifest.report["accuracy/val"].value
+    assert any("as it was before its training, which lowered it to" in note for note in made.manifest.report.notes)
+
+
 def test_candidates_that_there_is_no_time_for_are_named(dense, data, tmp_path):
     made = tiny.stage("shrink", dense, tmp_path / "out", data, **TWO, seconds=1e-3)
     (row,) = table(made)

@@ -24,14 +24,17 @@ def clock(monkeypatch):
         for number, name in enumerate(networks):
             if due is None or at[0] <= due or not entries:
                 at[0] += BUILDING
-                entries.append(Entry(network=name, kind="images", timing=timing(0.4), detail="", state={}, loss=number))
+                at[0] += SCORING
+                before = {"val": 50.0 - number, "scoring": SCORING}
+                each = Entry(network=name, kind="images", timing=timing(0.4), detail="", state={}, before=before)
+                entries.append(each)
         return entries
 
     def train_entry(_contest, entry, epochs, seconds, _work, _label, **_):
         # As `fit`: all epochs, or as many steps as fit into the time, one step at least.
         spent = epochs * 60.0 if seconds is None else max(seconds, LEAST_EPOCH)
         at[0] += spent + SCORING
-        row = {"epochs": epochs, "val": 50.0 - entry.loss, "float": 50.0, "ships": "float32", "state": {}}
+        row = {"epochs": epochs, "val": entry.before["val"], "float": 50.0, "ships": "float32", "state": {}}
         return {**row, "scoring": SCORING, "seconds": spent + SCORING}
 
     monkeypatch.setattr(trials, "build_entries", build_entries)
@@ -61,7 +64,7 @@ def test_without_a_budget_trainings_have_their_epochs(clock):
 def candidate(name, epoch_seconds, state="net"):
     return Entry(
         network=name, kind="images", timing=None, detail="", state=state and {"net": state},
-        epoch_seconds=epoch_seconds,
+        epoch_seconds=epoch_seconds - 10.0, before={"scoring": 10.0},
     )  # fmt: skip
 
 
