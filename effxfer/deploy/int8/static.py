@@ -230,8 +230,9 @@ def silence_quantizer() -> Iterator[None]:
     before = logging.root.manager.disable
     # It logs to the root logger, whose handlers belong to the caller.
     logging.disable(logging.WARNING)
-    # 3 is errors, 2 ONNX Runtime's default of warnings.
-    onnxruntime.set_default_logger_severity(3)
+    # 4 is fatal errors, 2 ONNX Runtime's default of warnings. Errors that matter are raised; a process that may not use
+    # all cores, as on SLURM and Kubernetes, has others: the calibrator's session cannot pin its threads.
+    onnxruntime.set_default_logger_severity(4)
     try:
         with redirect_stdout(StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -221,9 +221,9 @@ def train_entry(
     limit = seconds and seconds / (1 + SHARE) if keeps_time else seconds
     try:
         net = entry.net().to(contest.device.torch)
-        tasks = contest.tasks_for(net)
+        tasks, strategy = contest.tasks_for(net), contest.strategy_for(entry.network)
         history = train(
-            net, tasks, contest.strategy, settings.fit.model_copy(update={"epochs": epochs}), device=contest.device,
+            net, tasks, strategy, settings.fit.model_copy(update={"epochs": epochs}), device=contest.device,
             seed=settings.seed, work=work, loss=contest.loss_for(net, entry.kept_outputs), label=label,
             allowance=time_allowance(limit, began, tasks[-1], contest.now),
         )  # fmt: skip

@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 
 from effxfer.errors import ModelFileError
 from effxfer.prune.channels.latency_loop import PairedTiming
-from effxfer.stages.shrink.contest import choose_precision, time_precisions
+from effxfer.stages.shrink.contest import FEW_IMAGES, Contest, choose_precision, time_precisions
+from effxfer.transfer.strategies import make_strategy
 from tests import tiny
 
 
@@ -45,3 +48,25 @@ def test_a_network_without_an_int8_file_ships_float32_unless_int8_was_asked_for(
     assert time_precisions(None, tiny.settings_of("shrink", precision="auto"), time)["problem"] == "no operator"
     with pytest.raises(ModelFileError, match="no operator"):
         time_precisions(None, tiny.settings_of("shrink", precision="int8"), time)
+
+
+@pytest.mark.parametrize(
+    ("network", "images", "options", "strategy", "mode"),
+    [
+        ("foreign", FEW_IMAGES - 1, {}, "full", "frozen"),
+        ("foreign", FEW_IMAGES, {}, "full", "train"),
+        ("foreign", 10, {"batchnorm": "train"}, "full", "train"),
+        ("foreign", 10, {}, "lora", "train"),
+        ("trained", 10, {}, "full", "train"),
+    ],
+)
+def test_a_body_that_never_saw_the_task_keeps_its_statistics_where_images_are_few(
+    network, images, options, strategy, mode
+):  # fmt: skip
+    networks = [SimpleNamespace(name=name, is_trained=name == "trained") for name in ("trained", "foreign")]
+    contest = Contest(
+        dense=None, networks=networks, tasks=[SimpleNamespace(train=range(images))],
+        settings=tiny.settings_of("shrink", options=options), strategy=make_strategy(strategy, options), teacher=None,
+        time=None, device=None,
+    )  # fmt: skip
+    assert contest.strategy_for(network).batchnorm == mode
