@@ -23,7 +23,8 @@ MAX_TEXT = 10_000
 MAX_NAMES = 100_000
 # Weights of that number would take 4 TB.
 MAX_COUNT = 2**40
-Name = Annotated[str, Field(max_length=1000)]
+LONGEST_NAME = 1000
+Name = Annotated[str, Field(max_length=LONGEST_NAME)]
 Names = Annotated[list[Name], Field(max_length=MAX_NAMES)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.data.checks.across_splits import check_items, find_single_class
+from effxfer.data.checks.class_names import check_names
 from effxfer.data.checks.enough import check_size
 from effxfer.data.checks.leaks import find_class_gaps
 from effxfer.data.history import NONE, History, find_leaks_between_tables, record_of
@@ -64,6 +65,7 @@ def survey_texts(settings: DataSettings, base: Path = Path(), history: History =
     findings = (
         *read.findings,
         *(find_single_class(classes, hint=FEW_CLASSES) if kind in ("single", "tags") else ()),
+        *check_names(classes, kind),
         *find_class_gaps(listed, settings, UNIT),
         *split_findings,
         *check_size(used, kind, UNIT),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.data.checks.across_splits import check_items, find_single_class
+from effxfer.data.checks.class_names import check_names
 from effxfer.data.checks.enough import check_size
 from effxfer.data.checks.leaks import find_class_gaps
 from effxfer.data.history import NONE, History, record_of
@@ -50,6 +51,7 @@ def survey_vectors(settings: DataSettings, base: Path = Path(), history: History
         *arrays.findings,
         *problems,
         *(find_single_class(classes, hint="give vectors of two classes at least") if kind == "single" else ()),
+        *check_names(classes, kind),
         *find_class_gaps(listed, settings, UNIT),
         *split_findings,
         *check_size(used, kind, UNIT),

@@ -133,7 +133,7 @@ def _digests(folder: Path) -> dict[str, str]:
     """
     if not folder.is_dir():
         hint = "write hf:FOLDER or clip:FOLDER, with a configuration, weights and a tokenizer"
-        raise ModelFileError(f"no folder {folder}", hint)
+        raise ModelFileError(f"no folder {folder}", hint, code="E434")
     files = [file for pattern in ("*", "*/*") for file in islice(folder.glob(pattern), MOST_FILES) if file.is_file()]
     if len(files) >= MOST_FILES:
         raise ModelFileError(f"{folder} has {MOST_FILES} files or more", "name the folder of one encoder")

@@ -65,19 +65,19 @@ def require_data(
         SettingsError: If it does not learn from them.
     """
     kind = next(key for key, input in INPUTS.items() if input.unit == unit)
+    fit = {key: cls for key, cls in STRATEGIES.items() if kind in cls.inputs}
+    able = ", ".join(key for key, cls in fit.items() if labels in cls.takes or labels == MaskedToken.kind)
     if kind not in strategy.inputs:
-        able = ", ".join(key for key, cls in STRATEGIES.items() if kind in cls.inputs)
         needed = " or ".join(sorted(INPUTS[key].unit for key in strategy.inputs))
         text = f"strategy {_name_of(strategy)!r} needs {needed}, {name} holds {unit}"
-        raise SettingsError(text, f"strategies that learn from {unit}: {able}")
+        raise SettingsError(text, f"strategies that learn from {unit} with such labels: {able}")
     if labels == MaskedToken.kind and labels not in strategy.takes:
         hint = f"`effxfer pretrain` learns from {unit} alone; otherwise set `labels` to what their labels are"
         raise SettingsError(f"strategy {_name_of(strategy)!r} needs labels, and {name} has none", hint)
     if labels not in strategy.takes:
-        able = ", ".join(key for key, cls in STRATEGIES.items() if labels in cls.takes)
         problem = f"strategy {_name_of(strategy)!r} learns labels of kind {' or '.join(sorted(strategy.takes))}"
         tables = "give several `data`, or a table with several label_columns; "
-        hint = f"{tables if strategy.takes == {TaskOutputs.kind} else ''}strategies that learn them: {able}"
+        hint = f"{tables if strategy.takes == {TaskOutputs.kind} else ''}strategies that learn them from {unit}: {able}"
         raise SettingsError(f"{problem}, the data hold kind {labels!r}", hint)
     if (strategy.adapts_domain or strategy.validator != "source") and not has_target:
         asks = f"validator {strategy.validator!r}" if not strategy.adapts_domain else f"strategy {_name_of(strategy)!r}"

@@ -121,7 +121,7 @@ def test_a_single_document_leaves_nothing_to_validate_on_and_the_hint_says_why(q
     content = json.loads(questions.read_text())
     content["data"] = [{"paragraphs": [each for article in content["data"] for each in article["paragraphs"]]}]
     questions.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="no readable validation text") as caught:
+    with pytest.raises(DataError, match="no validation texts") as caught:
         load_task(questions, tmp_path)
     assert caught.value.code == "E313"
     assert "all texts of a document stay in one split" in caught.value.hint

@@ -9,7 +9,7 @@ from effxfer.runtime.outputs.multi_label import MultiLabel
 from effxfer.runtime.outputs.regression import Regression
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.transfer import STRATEGIES
-from effxfer.transfer.strategies import make_strategy, require_kind
+from effxfer.transfer.strategies import make_strategy, require_data, require_kind
 from tests.transfer.tasks import task
 
 
@@ -49,3 +49,14 @@ def test_options_with_an_effect_are_taken():
     require_kind(make_strategy("full", {"balance": 1.0, "label_smoothing": 0.1}), task())
     several = replace(task(), output=MultiLabel(classes=("a", "b")))
     require_kind(make_strategy("full", {"multi_label": "asymmetric", "label_smoothing": 0.1}), several)
+
+
+@pytest.mark.parametrize(("name", "unit"), [("fixmatch", "texts"), ("setfit", "images"), ("delta", "texts")])
+@pytest.mark.parametrize("labels", ["tags", "span"])
+def test_the_strategies_that_are_named_take_both_the_examples_and_their_labels(name, unit, labels):
+    with pytest.raises(SettingsError) as caught:
+        require_data(make_strategy(name, {}), "mine", unit, labels)
+    named = caught.value.hint.rpartition(": ")[2].split(", ")
+    assert "full" in named
+    for other in named:
+        require_data(make_strategy(other, {}), "mine", unit, labels)

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.data.listing import Finding, Item, LabelKind
+from effxfer.data.listing import POSITION_KINDS, Finding, Item, LabelKind
 from effxfer.data.task import Task
 from effxfer.errors import DataError
 from effxfer.runtime.outputs.positions import PositionLabels
+
+# One article of questions cannot be cut: texts of it would be in two splits.
+WHOLE_DOCUMENTS = "add documents, or texts of the split val: all texts of a document stay in one split"
 
 
 def folds_need(unit: str) -> str:
@@ -19,6 +22,8 @@ def folds_need(unit: str) -> str:
 
 def check_size(items: Sequence[Item], kind: LabelKind = "single", unit: str = "image") -> list[Finding]:
     """Warn (W313) about an empty test split, and about training images that are too few for cross-validation.
+
+    An empty validation split is an error (`E313`): training, gates and searches choose by it.
 
     Args:
         items: With their final split; without any item there is no warning.
@@ -32,7 +37,11 @@ def check_size(items: Sequence[Item], kind: LabelKind = "single", unit: str = "i
         texts.append(f"no test {unit}s: {metric} is reported on the validation split alone")
     if kind == "single" and classes and max(classes.values()) < 2:
         texts.append(f"one training {unit} of each class: {folds_need(unit)}")
-    return [Finding(code="W313", severity="warning", path="", text=text) for text in texts]
+    findings = [Finding(code="W313", severity="warning", path="", text=text) for text in texts]
+    if classes and not any(item.split == "val" for item in items):
+        hint = WHOLE_DOCUMENTS if kind in POSITION_KINDS else f"add {unit}s of the split val"
+        findings.append(Finding(code="E313", severity="error", path="", text=f"no validation {unit}s", hint=hint))
+    return findings
 
 
 def require_folds(task: Task) -> None:
@@ -69,6 +78,5 @@ def require_validation(task: Task) -> None:
         problem = f"{task.name} has no readable validation {units.removesuffix('s')}"
         hint = f"repair the {units} of val, or add others"
         if isinstance(task.train.labels, PositionLabels):
-            # One article of questions cannot be cut: texts of it would be in two splits.
-            hint = "add documents, or texts of the split val: all texts of a document stay in one split"
+            hint = WHOLE_DOCUMENTS
         raise DataError(problem, hint, code="E313")

@@ -2,10 +2,11 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from effxfer.data.listing import Finding, Item, SourceListing, first_names
+from effxfer.data.checks.class_names import check_names
+from effxfer.data.listing import Finding, Item, SourceListing
 from effxfer.data.settings import DataSettings
 from effxfer.data.sources.layout import (
     Splits,
@@ -36,7 +37,7 @@ def read_folder(root: Path, settings: DataSettings) -> SourceListing:
         inner = [] if splits else find_inner_splits(tree)
         return SourceListing(items, [*(inner if items else [no_images(tree, root)]), *tree.findings, *ignored])
     problems = find_layout_errors(tree, splits, settings, root) if items else [no_images(tree, root)]
-    spelling = [*_check_encoding(labels), *find_collisions({item.label for item in items})]
+    spelling = [*_check_encoding(labels), *check_names(item.label for item in items)]
     return SourceListing(
         items, [*problems, *tree.findings, *ignored, *find_doubtful_folders(tree, splits, settings), *spelling]
     )
@@ -48,19 +49,6 @@ def label_of(folder: str) -> str:
     readable = folder.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     # macOS decomposes accents: the same folder would be another class there.
     return unicodedata.normalize("NFC", readable)
-
-
-def find_collisions(labels: Iterable[str]) -> list[Finding]:
-    """Warn about classes whose names differ only in case, spaces at the ends or Unicode form."""
-    groups = defaultdict(list)
-    for label in sorted(labels):
-        # Compatibility form: full-width letters and ligatures look alike as well.
-        groups[unicodedata.normalize("NFKC", label).casefold().strip()].append(label)
-    return [
-        Finding(code="W318", severity="warning", path="", text=f"classes differ only in spelling: {first_names(names)}")
-        for names in groups.values()
-        if len(names) > 1
-    ]
 
 
 class _Labels(dict[str, str]):

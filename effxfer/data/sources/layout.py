@@ -48,6 +48,8 @@ def no_images(tree: Tree, root: Path) -> Finding:
         hint = "put each class into a folder of its own, or give a table with the columns path and label"
         return _error("E310", f"{len(tree.files)} images, but no class folders", _suggest(root, table) or hint)
     hint = f"unpack {root / packed} first" if packed else f"images end in {' '.join(sorted(SUFFIXES))}"
+    if loose and not tree.folders and not packed:
+        hint += "; a folder of texts has files called train, dev and test, such as train.txt"
     return _error("E310", "no images found", _suggest(root, table) or hint)
 
 

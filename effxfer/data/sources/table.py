@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from effxfer.data.checks.class_names import check_names
 from effxfer.data.labels.arrays import describe_label
 from effxfer.data.labels.names import index_names
 from effxfer.data.labels.tasks import name_task_labels
 from effxfer.data.listing import SPLIT_NAMES, Finding, Item, SourceListing, count_paths, first_names
 from effxfer.data.settings import DataSettings
-from effxfer.data.sources.folder import find_collisions
 from effxfer.data.sources.rows import Row, read_rows
 from effxfer.errors import DataError
 
@@ -83,10 +83,8 @@ def _name_labels(rows: list[Row], settings: DataSettings) -> tuple[list[Row], tu
 
 
 def _check_names(items: Iterable[Item], classes: Sequence[str], settings: DataSettings) -> list[Finding]:
-    if settings.labels in ("value", "none"):
-        return []
     names = {item.label for item in items} if settings.labels == "single" else set(classes)
-    return [*_find_equal_numbers(names), *find_collisions(names)]
+    return check_names(names, settings.labels)
 
 
 def _relative_paths(rows: Iterable[Row], root: Path) -> dict[str, str | None]:
@@ -183,18 +181,3 @@ def _find_partial_splits(rows: Sequence[Row]) -> list[Finding]:
     if not without or len(without) == len(rows):
         return []
     return [_error("E334", row, "no split, while other rows have one", "fill the split column") for row in without]
-
-
-def _find_equal_numbers(labels: set[str]) -> list[Finding]:
-    """Warn about class names that are equal as numbers, such as `1` and `01`."""
-    groups = defaultdict(list)
-    for label in sorted(labels):
-        try:
-            groups[float(label)].append(label)
-        except ValueError:
-            continue
-    equal = [names for names in groups.values() if len(names) > 1]
-    return [
-        Finding(code="W337", severity="warning", path="", text=f"equal as numbers, read as separate classes: {names}")
-        for names in (first_names([repr(name) for name in group]) for group in equal)
-    ]

@@ -56,7 +56,9 @@ def _no_folder_error(root: Path) -> DataError:
         return DataError(f"{root} does not exist", HINT, code="E310")
     if root.suffix.lower() in PACKED:
         return DataError(f"{root} is an archive", "unpack it, and give the resulting folder", code="E310")
-    problem = "is a dangling link" if not os.path.exists(root) else "is a file"  # noqa: PTH110 (never raises)
+    if not os.path.exists(root):  # noqa: PTH110 (never raises)
+        return DataError(f"{root} is a dangling link", HINT, code="E310")
+    problem = "is a file" if os.path.isfile(root) else "is no regular file and no folder"  # noqa: PTH113 (never raises)
     return DataError(f"{root} {problem}", HINT, code="E310")
 
 

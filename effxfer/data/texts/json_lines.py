@@ -12,6 +12,7 @@ from effxfer.data.texts.numbered_lines import numbered_lines
 
 SHAPES = {"multi": "a list of names", "single": "a name", "tags": "a list of a tag for each word", "value": "a number"}
 HINT = 'give each line an object such as {"text": "...", "label": "..."}; text_column and label_column name its fields'
+NAME_HINT = 'labels are texts, whole numbers, true or false: quote a name of a class such as "1.5"'
 
 
 def read_json_lines(file: Path, settings: DataSettings) -> TextListing:
@@ -125,5 +126,6 @@ def _label(raw: Any, name: str) -> Label:
     if isinstance(raw, bool):
         return str(raw).lower()
     if not isinstance(raw, str | int) or not str(raw).strip():
-        raise _LineError(f"no label in {name!r}", "E334")
+        text = f"no label in {name!r}" if raw is None or isinstance(raw, str) else f"{name!r} is {raw!r:.60}, no name"
+        raise _LineError(text, "E334", HINT if raw is None else NAME_HINT)
     return str(raw).strip()

@@ -14,7 +14,7 @@ from effxfer.data.texts.json_lines import read_json_lines
 from effxfer.data.texts.label_lines import read_label_lines
 from effxfer.data.texts.squad import read_squad
 from effxfer.data.texts.text_table import read_text_table
-from effxfer.errors import DataError
+from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.images.names import is_litter
 
 READERS: dict[Format, Callable[[Path, DataSettings], TextListing]] = {
@@ -39,6 +39,14 @@ SHAPES: dict[Format, str] = {
     "squad": "give a .json file in the format of SQuAD",
     "table": "give a .csv, .tsv or .parquet table with columns of labels",
 }
+# Settings that a format is read by, among those that not every format has.
+READ_BY: dict[Format, tuple[str, ...]] = {
+    "conll": ("word_column", "tag_column", "encoding"),
+    "jsonl": ("text_column", "pair_column", "label_column", "split_column", "encoding"),
+    "lines": ("encoding",),
+    "squad": (),
+    "table": ("text_column", "pair_column", "label_column", "split_column"),
+}
 HINT = "give a file of texts, a folder of files, or a pattern such as reviews/sst2.*"
 MOST_FILES = 1000
 WORD_BREAK = re.compile(r"[^a-z]+")
@@ -60,14 +68,18 @@ def read_texts(settings: DataSettings, base: Path = Path()) -> TextListing:
         DataError: `E310` without a file or an example, `E330` to `E334` and `E350` to `E353` for files that cannot be
             used, with their lines; `E344` if they cannot hold this kind of label.
         ResourceError: If it is Parquet and pyarrow is not installed.
+        SettingsError: `E201` for a setting that none of the files is read by.
     """
     if is_builtin(settings.source, base):
+        _refuse_idle(settings, ())
         return _read_builtin(settings)
     files = _files(settings.source, base)
+    formats = {file: _format(file, settings) for file in files}
+    _refuse_idle(settings, sorted(set(formats.values())))
     splits = _splits(files)
     examples, findings = list[Example](), list[Finding]()
-    for file in files:
-        listing = READERS[_format(file, settings)](file, settings)
+    for file, format in formats.items():
+        listing = READERS[format](file, settings)
         split = splits[file]
         examples += [e._replace(split=e.split or split) for e in listing.examples]
         findings += listing.findings
@@ -153,6 +165,24 @@ def _format(file: Path, settings: DataSettings) -> Format:
         text = f"{file.name} is no {' or '.join(able)} and cannot hold labels of kind {settings.labels!r}"
         raise DataError(text, f"{SHAPES[able[0]]}; `format` says how a file is read", code="E344")
     return format
+
+
+def _refuse_idle(settings: DataSettings, formats: Sequence[Format]) -> None:
+    """Refuse a setting that no file of these formats is read by: without effect it would promise one.
+
+    Raises:
+        SettingsError: `E201`.
+    """
+    names = dict.fromkeys(name for names in READ_BY.values() for name in names)
+    used = {name for format in formats for name in READ_BY[format]}
+    idle = [name for name in settings.nondefault_among(tuple(names)) if name not in used]
+    if idle:
+        able = [format for format, read in READ_BY.items() if idle[0] in read]
+        origin = f"read as {' and '.join(formats)}" if formats else "built in"
+        text = f"data: {idle[0]} has no effect on {settings.source}, which is {origin}"
+        hint = "; tables are UTF-8" if idle[0] == "encoding" else ""
+        hint = f"leave it out, or give a source of format {' or '.join(able)}{hint}"
+        raise SettingsError(text, hint, code="E201")
 
 
 def _note_empty(examples: Sequence[Example]) -> list[Finding]:

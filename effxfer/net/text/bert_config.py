@@ -105,10 +105,11 @@ def kind_of(config: Mapping[str, Any], file: Path) -> Kind:
         return KINDS[name]
     reasons = {word: reason for reason, words in REFUSED.items() for word in words.split()}
     reason, nearest = reasons.get(str(name), ("", ""))
-    if config.get("auto_map"):
-        reason = "its network is Python code beside the weights, which is not run"
     works = f"these work: {', '.join(KINDS)}"
     hint = f"{works}; the nearest is {nearest}" if nearest else f"{works}{did_you_mean(str(name), KINDS)}"
+    if config.get("auto_map"):
+        reason = "its network is Python code beside the weights, which is not run"
+        hint = f"take weights without code (`auto_map`) of one of these types: {', '.join(KINDS)}"
     text = f"{file}: a model of type {name!r:.60} cannot be built"
     raise ModelFileError(f"{text}: {reason}" if reason else text, hint, code="E432")
 

@@ -97,10 +97,12 @@ def _read_weights(folder: Path, config: Mapping[str, Any], arguments: Mapping[st
     kind = kind_of(config, folder / CONFIG)
     shapes = _expected_shapes(arguments, segment_rows(config, folder / CONFIG))
     tensors, names = _read_tensors(file, shapes, kind.prefix)
+    # By their names in the file, so that messages name what the file has.
+    used = {stored: tensors[stored] for stored in (*names.body.values(), *names.heads.values())}
     body = {name: tensors[stored] for name, stored in names.body.items()}
-    heads = {name: tensors[stored] for name, stored in names.heads.items()}
     notes = dtype_notes(body, dict.fromkeys(body, FLOAT), file)
-    state, head_state = _floats(body, file), _floats(heads, file)
+    floats = _floats(used, file)
+    state, head_state = ({name: floats[at] for name, at in part.items()} for part in (names.body, names.heads))
     if kind.modern:
         return split_gates(state), with_masked_biases(head_state), notes
     return _encoder_state(state, arguments), head_state, notes
@@ -118,6 +120,10 @@ def _weights_file(folder: Path) -> Path:
     for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
+    for name in WEIGHTS:
+        if (folder / name).is_symlink() or (folder / name).exists():
+            problem = "no regular file" if (folder / name).exists() else "a dangling link"
+            raise ModelFileError(f"{folder / name} is {problem}", "get an intact copy of the folder", code="E434")
     sharded = [name for name in WEIGHTS if (folder / f"{name}.index.json").exists()]
     hint = "save them in one file: `save_pretrained(folder, max_shard_size='50GB')`" if sharded else HINT
     text = f"{folder} has its weights in several files" if sharded else f"{folder} has no {' or '.join(WEIGHTS)}"

@@ -42,6 +42,8 @@ class Encodings:
         Raises:
             ValueError: If a text has fewer labels than words.
         """
+        if not len(self.rows):  # of no texts, nothing says whether they are words
+            return Ragged(np.zeros(0, np.int64), self.rows.ends)
         if self.words is None:
             raise ValueError("labels of words need lists of words")
         starts = np.cumsum([0, *map(len, labels)])

@@ -178,4 +178,5 @@ def _read(file: Path, limit: int) -> bytes | None:
     except TooLargeError as error:
         raise TextError(f"{file}: {error.strerror}", INSTRUCTION, code="E441") from None
     except OSError as error:
-        raise TextError(f"{file} cannot be read: {error.strerror}", "change its permissions", code="E441") from None
+        hint = "change its permissions" if isinstance(error, PermissionError) else "put a regular file there"
+        raise TextError(f"{file} cannot be read: {error.strerror}", hint, code="E441") from None

@@ -27,6 +27,7 @@ NO_TEST, NO_FOLDS = "no test images", "one training image of each class"
         ({"train": {"a": 2, "b": 1}, "val": {"a": 1}}, [NO_TEST]),
         ({"train": {"a": 1, "b": 1}, "val": {"a": 1}}, [NO_TEST, NO_FOLDS]),
         ({"train": {"a": 1, "b": 1}, "val": {"a": 1}, "test": {"a": 1}}, [NO_FOLDS]),
+        ({"train": {"a": 2, "b": 2}, "test": {"a": 1}}, ["no validation images"]),
     ],
 )
 def test_what_is_missing_is_said(counts, texts):

@@ -25,6 +25,13 @@ def test_empty_root(tmp_path):
     assert ".jpg" in found.findings[0].hint
 
 
+def test_a_folder_of_texts_without_splits_is_told_how_they_are_named(tmp_path):
+    (tmp_path / "reviews.txt").write_text("1 good\n")
+    with pytest.raises(DataError, match="no images found") as caught:
+        scan(DataSettings(source=str(tmp_path)))
+    assert "train.txt" in caught.value.hint
+
+
 def test_images_without_class_folders(tmp_path):
     (tmp_path / "a.jpg").write_bytes(jpeg())
     found = read(tmp_path)

@@ -15,6 +15,9 @@ def test_absent_root_and_a_file(tmp_path):
     (tmp_path / "x.txt").touch()
     with pytest.raises(DataError, match="is a file"):
         read(tmp_path / "x.txt")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="no regular file and no folder"):
+        read(tmp_path / "pipe")
 
 
 def test_hidden_folders_and_litter(tmp_path):

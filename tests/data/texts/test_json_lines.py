@@ -42,7 +42,7 @@ def test_an_object_is_an_example(tmp_path, line, options, example):
         ('{"text": ["a"], "label": ["O", "O"]}', "E351", "words need a list of as many tags"),
         ('{"text": "a", "label": ["O"]}', "E351", "words need a list of as many tags"),
         ('{"text": "a"}', "E334", "no label in 'label'"),
-        ('{"text": "a", "label": 0.5}', "E334", "no label in 'label'"),
+        ('{"text": "a", "label": 0.5}', "E334", "'label' is 0.5, no name"),
         ('{"text": "a", "label": " "}', "E334", "no label in 'label'"),
         ('{"text": "a", "label": "x", "split": "later"}', "E334", "unknown split 'later'"),
         ('{"text": "a", "label": "x", "split": 5}', "E334", "unknown split 5"),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from effxfer.data.settings import DataSettings
 from effxfer.data.texts.text_source import READERS, read_texts
-from effxfer.errors import DataError
+from effxfer.errors import DataError, SettingsError
 
 
 def write(folder, **files: str):
@@ -73,6 +73,31 @@ def test_the_format_goes_by_the_suffix(tmp_path, name, content, source):
 def test_a_format_that_is_named_goes_before_the_suffix(tmp_path):
     write(tmp_path, t__csv="1 a\n")
     assert read(tmp_path / "t.csv", format="lines").examples[0].source == "a"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("t.txt", "1 a\n", {"pair_column": "other"}),
+        ("t.txt", "1 a\n", {"text_column": "body"}),
+        ("t.conll", "a O\n", {"labels": "tags", "pair_column": "other"}),
+        ("t.csv", "text,label\na,1\n", {"encoding": "cp1252"}),
+        ("t.csv", "text,label\na,1\n", {"tag_column": 2}),
+        ("t.json", '{"data": []}', {"labels": "span", "label_column": "answer"}),
+        ("requests", "", {"pair_column": "other"}),
+    ],
+)
+def test_a_setting_that_the_source_is_not_read_by_is_refused(tmp_path, name, content, options):
+    if content:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(SettingsError, match=f"{list(options)[-1]} has no effect") as caught:
+        read(tmp_path / name if content else name, **options)
+    assert caught.value.code == "E201"
+
+
+def test_a_setting_that_one_of_several_files_is_read_by_is_taken(tmp_path):
+    write(tmp_path, train__csv="body,label\na,1\n", dev__txt="1 b\n")
+    assert [example.source for example in read(tmp_path, text_column="body").examples] == ["b", "a"]
 
 
 def test_empty_texts_are_left_out_with_a_warning(tmp_path):

@@ -18,6 +18,7 @@ def refused(code, *words, **changes):
         encoder_arguments(config(**changes), FILE)
     assert error.value.code == code, error.value
     assert all(word in str(error.value) for word in words), error.value
+    return error.value
 
 
 @pytest.mark.parametrize("name", [name for names in REFUSED.values() for name in names.split()])
@@ -40,7 +41,9 @@ def test_every_nearest_kind_works():
 
 
 def test_a_network_that_is_code_beside_the_weights_is_refused():
-    refused("E432", "Python code", auto_map={"AutoModel": "modeling_jina.JinaBert"})
+    error = refused("E432", "Python code", auto_map={"AutoModel": "modeling_jina.JinaBert"})
+    assert "without code" in error.hint
+    assert "did you mean" not in error.hint  # the type is right
 
 
 @pytest.mark.parametrize(

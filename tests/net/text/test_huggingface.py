@@ -183,6 +183,7 @@ def test_weights_without_finite_numbers_are_refused(folder, value, code):
     with pytest.raises(ModelFileError) as error:
         read_folder(folder)
     assert error.value.code == code
+    assert "embeddings.LayerNorm.weight" in str(error.value)  # the name in the file
 
 
 def test_a_torn_file_is_refused(folder):
@@ -205,6 +206,16 @@ def test_a_folder_without_weights_is_refused(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelFileError, match=r"no model.safetensors or pytorch_model.bin"):
         read_folder(folder)
+
+
+@pytest.mark.parametrize("problem", ["a dangling link", "no regular file"])
+def test_weights_that_are_there_and_no_file_are_named(folder, problem):
+    file = folder / "model.safetensors"
+    file.unlink()
+    file.symlink_to(folder / "blob" if problem == "a dangling link" else "/dev/null")
+    with pytest.raises(ModelFileError, match=f"model.safetensors is {problem}") as error:
+        read_folder(folder)
+    assert error.value.code == "E434"
 
 
 def test_texts_longer_than_the_position_table_are_refused(tmp_path):

@@ -91,3 +91,4 @@ def test_fewer_labels_than_words_are_refused():
 def test_no_texts_are_no_rows():
     encoded = tokens().encode([], spans=True)
     assert (len(encoded.rows), encoded.spans.shape, encoded.cut) == (0, (0, 2), 0)
+    assert len(tokens().encode([]).word_labels([])) == 0  # words or not

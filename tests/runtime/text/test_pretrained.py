@@ -133,3 +133,4 @@ def test_a_named_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "tokenizer.json")
     assert stat.S_ISFIFO((tmp_path / "tokenizer.json").stat().st_mode)
     assert "a named pipe" in refuse(tmp_path, "E441").problem
+    assert refuse(tmp_path, "E441").hint == "put a regular file there"
