@@ -149,7 +149,7 @@ def test_pairs_are_read_with_a_pattern_of_two_texts(tmp_path):
     table = write_table(tmp_path / "t.csv", ("text", "reply", "label"), rows)
     task = load_task(table, tmp_path, tokens(size=40, pattern=PAIR), pair_column="reply")
     assert task.train.rows.row(0).tolist() == tokens(size=40, pattern=PAIR).decode(rows[0][:2]).tolist()
-    with pytest.raises(DataError, match=r"t.csv:2: the pattern .* takes 1 texts, not 2"):
+    with pytest.raises(DataError, match=r"t.csv:2: the pattern .* takes one text, not 2"):
         load_task(table, tmp_path, pair_column="reply")
 
 

@@ -56,7 +56,7 @@ def test_strings_files_and_bytes_give_the_same(model, tmp_path):
     assert predictions == [predictions[0]] * 3
     with pytest.raises(TextError, match="an array is not a text"):
         model.predict([images(1)[0]])
-    with pytest.raises(TextError, match="takes 1 texts, not 2"):
+    with pytest.raises(TextError, match="takes one text, not 2"):
         model.predict([("a", "b")])
 
 

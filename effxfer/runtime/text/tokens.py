@@ -236,7 +236,9 @@ class Tokens:
         texts = source if isinstance(source, tuple) else (read_text(source),)
         names = self.compiled_pattern.fields
         if len(texts) != len(names):
-            text = f"the pattern {self.pattern!r:.60} takes {len(names)} texts, not {len(texts)}"
+            # `predict` prints this sentence alone, without the hint.
+            counted = "one text" if len(names) == 1 else "two texts (the second is `--pair`)"
+            text = f"the pattern {self.pattern!r:.60} takes {counted}, not {len(texts)}"
             raise TextError(text, "give a pair for a pattern with {other}, and one text for others", code="E218")
         for text in texts:
             if not isinstance(text, str):

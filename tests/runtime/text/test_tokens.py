@@ -122,8 +122,8 @@ def test_a_part_of_a_pair_that_is_no_text_is_named(part):
 
 
 def test_a_source_has_the_fields_of_the_pattern():
-    assert "takes 1 texts, not 2" in refuse(("a", "b"), "E218")
-    assert "takes 2 texts, not 1" in refuse("a", "E218", pattern=PAIR)
+    assert "takes one text, not 2" in refuse(("a", "b"), "E218")
+    assert "takes two texts (the second is `--pair`), not 1" in refuse("a", "E218", pattern=PAIR)
 
 
 @pytest.mark.parametrize(
