@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,29 @@ def test_peers_prints_one_table_of_all_files(tmp_path):
     rows = ["plain loop", "plain loop, int8 static", "torch-pruning uniform", "torch-pruning global", "effxfer shrink"]
     assert not [name for name in rows if f"\n{name} " not in text]
     assert "torch-pruning  1." in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "package", "words", "told"),
+    [
+        (
+            "lightly_pretraining", "lightly",
+            ["--backbone", "resnet20-cifar10", "--size", "16", "--epochs", "1", "--batch", "8", "--seeds", "1", "byol"],
+            ["untrained", "lightly, AdamW", "knn/test - effxfer's"],
+        ),
+        (
+            "libmtl_weightings", "LibMTL",
+            ["--pairs", "64", "--tested", "16", "--epochs", "1", "--batch", "32", "--seeds", "1", "cagrad", "dwa"],
+            ["cagrad", "dwa", "LibMTL, mean"],
+        ),
+    ],
+)  # fmt: skip
+def test_references_print_a_table_or_say_what_is_not_installed(name, package, words, told):
+    digits = '{"source": "digits", "max_per_class": 9}'
+    text = printed(f"references.{name}", "--data", digits, *words)
+    installed = find_spec(package) is not None
+    assert not [word for word in (told if installed else [f"skipped: {package} is not installed"]) if word not in text]
 
 
 def photos(root):
