@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--weight-lr", type=float, default=1e-3, help="of effxfer's gradnorm; LibMTL's is `--lr`")
     parser.add_argument("--seeds", type=int, default=2)
     told = parser.parse_args()
     try:
@@ -109,6 +110,7 @@ def effxfer(net: Net, weighting: str, told: argparse.Namespace, task: Task, seed
     from effxfer.transfer.multi_task.multi_task import MultiTask
 
     options = {"weighting": weighting, "batch": told.batch, "augment": {"crop": "none", "flip": False}}
+    options |= {"weight_lr": told.weight_lr} if weighting == "gradnorm" else {}
     settings = FitSettings(
         epochs=told.epochs, optimizer="adam", lr=told.lr, weight_decay=0.0, schedule="constant", warmup=0.0,
         keep="last", amp="off",
