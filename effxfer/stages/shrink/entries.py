@@ -93,7 +93,7 @@ def build_entries(
             if latest is not None and contest.now() > latest and any(entry.state for entry in entries):
                 entries.append(Entry(network=network.name, kind=kind, timing=None, detail=NO_TIME))
                 continue
-            saved = work.once(f"build-{network.number}-{kind}", partial(build, contest, network, kind, limit))
+            saved = work.once(f"candidate-{network.number}-{kind}", partial(build, contest, network, kind, limit))
             entries.append(entry_of(saved, network.name, kind))
             advance(1, f"{network.name}, {kind}")
     return training_order(entries)
