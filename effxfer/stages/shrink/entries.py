@@ -141,6 +141,7 @@ def build(contest: Contest, network: Network, kind: str, limit: float) -> dict[s
     bench = Workbench(
         limit=limit, present=network.present, time=lambda smaller: contest.time(smaller, network.shipping),
         task_for=contest.task_for, settings=network.settings, device=contest.device, full_side=network.full_side,
+        is_trained=network.is_trained,
     )  # fmt: skip
     sized = size_candidate(network, kind, bench)
     nearest = sized.nearest if isinstance(sized, Refusal) else sized.timing

@@ -32,6 +32,7 @@ class Workbench:
         settings: Settings of the stage.
         device: Device of networks and images.
         full_side: Largest side of images in pixels.
+        is_trained: Whether all of the network is trained on the task, and not its head alone.
     """
 
     limit: float
@@ -41,6 +42,7 @@ class Workbench:
     settings: Shrink
     device: Device
     full_side: int
+    is_trained: bool = True
 
     def batches(self, net: Net) -> Batches:
         """Return batches of training images, without augmentation, as a network takes them."""

@@ -5,7 +5,7 @@ from effxfer.net.net import Net
 from effxfer.stages.prune.control_networks import SIDE_STEP, at_input_side
 from effxfer.stages.shrink.kinds.kind import Refusal, Sized, Workbench
 from effxfer.stages.shrink.kinds.size_search import fit_size
-from effxfer.stages.shrink.kinds.smaller_images import POWER, shrink_images
+from effxfer.stages.shrink.kinds.smaller_images import POWER
 
 # Each side up to that of pretraining is tried for whether the network takes it.
 STEP = 2 * SIDE_STEP
@@ -24,7 +24,7 @@ def larger_images(net: Net, bench: Workbench) -> Sized | Refusal:
     side = fit_size(sides, latency, bench.limit, start=(net.input.size, bench.present.ratio), power=POWER)
     if side is None or side == net.input.size:
         return Refusal(reason=f"the network takes no larger images up to {bench.full_side} px in time")
-    return Sized(net=shrink_images(net, int(side), bench), timing=timings[int(side)], detail=f"{side:g} px")
+    return Sized(net=at_input_side(net, int(side)), timing=timings[int(side)], detail=f"{side:g} px")
 
 
 def takes(net: Net, side: int) -> bool:

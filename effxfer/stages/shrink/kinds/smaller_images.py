@@ -24,12 +24,10 @@ def smaller_images(net: Net, bench: Workbench) -> Sized | Refusal:
     side = fit_size(sides, latency, bench.limit, start=start, power=POWER)
     if side is None:
         return too_slow(f"even at {sides[0]} px", timings[sides[0]])
-    return Sized(net=shrink_images(net, int(side), bench), timing=timings[int(side)], detail=f"{side:g} px")
-
-
-def shrink_images(net: Net, side: int, bench: Workbench) -> Net:
-    """Copy a network for smaller images, with the BatchNorm statistics of these."""
-    smaller = at_input_side(net, side)
-    # The statistics depend on the side of the images (Touvron et al. 2019, 1906.06423).
-    recalibrate_on_(smaller, bench.batches(smaller))
-    return smaller
+    smaller = at_input_side(net, int(side))
+    # BatchNorm statistics depend on the side of the images (Touvron et al. 2019, https://arxiv.org/abs/1906.06423). But
+    # those of a pretrained body are of many more images than a task may have. EfficientNet-lite0 with solved heads, 840
+    # images of 28 classes: 71.3 % at 96 px, with new statistics 58.9 % (n = 830); at 160 px 76.7 and 71.8 %.
+    if bench.is_trained:
+        recalibrate_on_(smaller, bench.batches(smaller))
+    return Sized(net=smaller, timing=timings[int(side)], detail=f"{side:g} px")

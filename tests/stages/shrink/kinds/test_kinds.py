@@ -61,6 +61,19 @@ def test_a_network_with_time_left_takes_larger_images(dense, task):
     assert isinstance(refused, Refusal)
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_trained", "kept"), [("images", True, False), ("images", False, True), ("larger images", False, True)]
+)
+def test_statistics_of_images_of_another_side_are_new_where_the_body_knows_the_task(
+    kind, is_trained, kept, dense, task
+):
+    net = dense.net().eval()
+    each = replace(bench(net, task, 0.7), limit=3.0 if kind == "larger images" else 0.7, is_trained=is_trained)
+    before, after = net.state_dict(), KINDS[kind](net, each).net.state_dict()
+    means = [name for name in before if name.endswith("running_mean")]
+    assert all(torch.equal(before[name], after[name]) for name in means) == kept
+
+
 def test_excluded_and_masked_layers_keep_their_rank(dense, task, monkeypatch):
     count_layers(monkeypatch)
     net = dense.net().eval()
