@@ -18,6 +18,7 @@ from effxfer.stages.shrink.kinds import KINDS, NEED_TRAINED_HEAD
 from effxfer.stages.shrink.kinds.kind import Refusal, Sized, Workbench, too_slow
 from effxfer.stages.shrink.scores import scores_of
 from effxfer.stages.shrink.shipped import Shipping
+from effxfer.stages.train.head import choose_thresholds
 from effxfer.train.state import Work
 
 UNCHANGED, LARGER, EXIT = "unchanged", "larger images", "exit"
@@ -152,6 +153,8 @@ def build(contest: Contest, network: Network, kind: str, limit: float) -> dict[s
     # A solved head belongs to the body that it was solved on, and that of an exit is new.
     if kind == EXIT or (kind != UNCHANGED and not network.is_trained):
         solve_head_(net, contest.task_for(net), network.settings.seed)
+    # A candidate may ship without training, which would choose them.
+    choose_thresholds(net, contest.task_for(net), contest.device)
     try:
         before = scores_of(contest, net, network.name, can_ship_float=as_float is not None)
     except ModelFileError as error:

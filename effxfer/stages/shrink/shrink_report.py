@@ -179,11 +179,12 @@ def rounding_note(outcome: Outcome) -> tuple[str, ...]:
 
 
 def lowered_note(outcome: Outcome) -> tuple[str, ...]:
-    """Note that the winner ships as it was built, because its training lowered its score."""
+    """Note that the winner's training is not kept, because it lowered the score."""
     last = outcome.board[outcome.winner.name][-1]
     if "lowered_to" not in last:
         return ()
-    text = f"{outcome.winner.name} ships as it was before its training, which lowered it to {last['lowered_to']:.2f} %"
+    verb = "was trained with rounding" if "rounded" in last else "ships"
+    text = f"{outcome.winner.name} {verb} as it was before its training, which lowered it to {last['lowered_to']:.2f} %"
     return (f"{text}: lower fit.lr",)
 
 

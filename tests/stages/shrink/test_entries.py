@@ -2,9 +2,24 @@ from types import SimpleNamespace
 
 import pytest
 
-from effxfer.stages.shrink.entries import Entry, build_entries, building_order, kinds_for, training_order
+from effxfer.stages.shrink.contest import Contest, Network
+from effxfer.stages.shrink.entries import (
+    Entry,
+    build,
+    build_entries,
+    building_order,
+    entry_of,
+    kinds_for,
+    training_order,
+)
+from effxfer.stages.shrink.shipped import Shipping
+from effxfer.stages.train.head import new_head
 from effxfer.train.state import Work
+from effxfer.transfer.fine_tuning.full import Full
 from tests import tiny
+from tests.stages.shrink.test_contest import timing
+from tests.stages.train.test_head import f1, several
+from tests.transfer.tasks import CPU, body
 
 
 def network(ratio, *, is_trained=True, full_side=32, **changes):
@@ -76,3 +91,19 @@ def test_what_is_slow_to_build_must_begin_in_the_first_half_of_the_time(monkeypa
 def test_a_network_as_it_is_has_its_own_name():
     assert Entry(network="resnet18", kind="unchanged", timing=None, detail="").name == "resnet18"
     assert Entry(network="resnet18", kind="images", timing=None, detail="").name == "resnet18, images"
+
+
+def test_a_candidate_has_thresholds_before_its_training_as_it_may_ship_without():
+    task, net, settings = several(), body(), tiny.settings_of("shrink")
+    new_head(net, task, 0)
+    each = Network(
+        name="net", number=0, net=net.eval(), is_trained=True, settings=settings, present=timing(1.0), as_float=None,
+        shipping=Shipping(int8=False, settings=settings), full_side=16,
+    )  # fmt: skip
+    contest = Contest(
+        dense=net, networks=[each], tasks=[task], settings=settings, strategy=Full(), teacher=None,
+        time=lambda _net, _shipping: timing(0.5), device=CPU,
+    )  # fmt: skip
+    built = entry_of(build(contest, each, "exit", 0.9), "net", "exit").net()
+    assert any(built.output.thresholds)
+    assert f1(built, task.val) > 0.9
