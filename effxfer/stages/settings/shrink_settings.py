@@ -43,7 +43,8 @@ class Shrink(DistilledSettings):
         threads: Threads of the runtime for the latency; 0 is one per core.
         runtime: What runs the files on the device, as for `export`: candidates are timed and scored in it, and it
             decides whether int8 ships.
-        timing_seconds: Time limit of one measurement of a candidate in turns with the input network.
+        timing_seconds: Time limit of one measurement of a candidate in turns with the input network; of a time limit of
+            the stage a 120th at most.
         calibration: Training images on which the int8 file's activation ranges are measured.
         teacher: Distillation from the input network, shared by all candidates: `logits` (short form: a number),
             `features` (candidates of the same architecture only), `temperature`; 0 is off. `source` names another

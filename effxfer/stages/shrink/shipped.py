@@ -30,6 +30,8 @@ from effxfer.train.evaluate import predict
 
 # Values decide no latency, so that ranges of a few random images do for it.
 RANDOM_IMAGES = 4
+# Chosen: the 30 % of a time limit that are for building then hold 36 timings, up to six of a candidate.
+MEASUREMENTS = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +107,20 @@ def fast_recipe(builder: CandidateBuilder) -> str:
     return (exact or names or list(builder.suitable_recipes(DEFAULT)))[0]
 
 
+def timing_limit(settings: Shrink) -> float:
+    """Return the time limit of one measurement in seconds."""
+    if settings.seconds is None:
+        return settings.timing_seconds
+    return min(settings.timing_seconds, settings.seconds / MEASUREMENTS)
+
+
 Clock = Callable[[Net, Shipping], PairedTiming]
 
 
 @contextmanager
 def shipping_clock(dense: Net, settings: Shrink) -> Iterator[Clock]:
     """Yield a function that times the file of a network at a precision, in turns with a network's float32 file."""
+    limit = timing_limit(settings)
     with scratch_folder() as folder:
         base = export_plain(dense, folder / "dense.onnx")
 
@@ -121,8 +131,7 @@ def shipping_clock(dense: Net, settings: Shrink) -> Iterator[Clock]:
                 runners = {n: runner(f, feed_for(f, seed=settings.seed), shipping.threads) for n, f in files.items()}
                 first, timed = compare(
                     runners, baseline=DENSE, threads=shipping.threads, precision=PRECISION,
-                    min_seconds=min(MIN_SECONDS, settings.timing_seconds), max_seconds=settings.timing_seconds,
-                    seed=settings.seed,
+                    min_seconds=min(MIN_SECONDS, limit), max_seconds=limit, seed=settings.seed,
                 )  # fmt: skip
             return PairedTiming(
                 ratio=timed.ratio, low=timed.ratio_low, high=timed.ratio_high, ms=timed.p50, dense_ms=first.p50,

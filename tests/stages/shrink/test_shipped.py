@@ -8,7 +8,7 @@ from effxfer.benchmark.protocol.runners import onnx_runner
 from effxfer.deploy.cpu.targets import TARGETS
 from effxfer.deploy.int8.recipes import AUTO, RECIPES
 from effxfer.stages.shrink import shipped
-from effxfer.stages.shrink.shipped import Shipping, fast_recipe, shipping_clock
+from effxfer.stages.shrink.shipped import Shipping, fast_recipe, shipping_clock, timing_limit
 from tests import tiny
 
 
@@ -22,6 +22,11 @@ def test_the_recipe_suits_the_machine(cpu, operators, monkeypatch):
     suits = [name for name in AUTO[operators] if not target.exclusion_reason(RECIPES[name])]
     assert recipe in (suits or AUTO[operators])
     assert target.loss == "none" or RECIPES[recipe].reduce_range or not suits
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(None, 8.0), (3600.0, 8.0), (600.0, 5.0), (60.0, 0.5)])
+def test_a_short_time_limit_leaves_less_for_each_timing(seconds, limit):
+    assert timing_limit(tiny.settings_of("shrink", seconds=seconds, timing_seconds=8.0)) == limit
 
 
 def test_candidates_are_timed_and_scored_in_the_runtime_that_ships(dense, exported, monkeypatch):
