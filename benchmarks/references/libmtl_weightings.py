@@ -5,7 +5,6 @@ of LibMTL: from the same weights, on the same batches, by Adam at the same const
 """
 
 import argparse
-import importlib.metadata
 import random
 import statistics
 import tempfile
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks import settings_of
 from benchmarks.references import libmtl_trainer, multi_mnist
+from benchmarks.references.installed import installed_version
 from benchmarks.references.libmtl_trainer import WEIGHTINGS
 from benchmarks.references.multi_mnist import TASKS
 from effxfer.cli import show
@@ -51,10 +51,8 @@ def main() -> None:
     parser.add_argument("--weight-lr", type=float, default=1e-3, help="of effxfer's gradnorm; LibMTL's is `--lr`")
     parser.add_argument("--seeds", type=int, default=2)
     told = parser.parse_args()
-    try:
-        version = importlib.metadata.version("LibMTL")
-    except importlib.metadata.PackageNotFoundError:
-        print("skipped: LibMTL is not installed; `pip install LibMTL` in an environment for development")
+    version = installed_version("LibMTL")
+    if version is None:
         return
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch, show.progress():

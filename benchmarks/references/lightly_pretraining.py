@@ -6,7 +6,6 @@ lightly's loop has AdamW and the schedule of effxfer; with `--sgd` also the opti
 """
 
 import argparse
-import importlib.metadata
 import statistics
 import tempfile
 import time
@@ -20,6 +19,7 @@ import torch
 
 from benchmarks import settings_of
 from benchmarks.references import lightly_loop
+from benchmarks.references.installed import installed_version
 from benchmarks.references.lightly_loop import METHODS, Recipe
 from effxfer.cli import show
 from effxfer.data.loader import Loader
@@ -62,10 +62,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--sgd", action="store_true", help="also train with the optimizer of lightly's examples")
     told = parser.parse_args()
-    try:
-        version = importlib.metadata.version("lightly")
-    except importlib.metadata.PackageNotFoundError:
-        print("skipped: lightly is not installed; `pip install lightly` in an environment for development")
+    version = installed_version("lightly")
+    if version is None:
         return
     torch.set_num_threads(1)
     recipe = Recipe(epochs=told.epochs, batch=told.batch, lr=told.lr, weight_decay=0.01, seed=0)

@@ -184,12 +184,12 @@ def entrants(entries: Sequence[Entry], eta: int, seconds: float | None) -> Seque
         seconds: Time of all rounds; None: no limit, and all of them enter.
     """
     ready = [entry for entry in entries if entry.state is not None]
+    if seconds is None:
+        return ready
     for count in range(len(ready), 2, -1):
-        each = None if seconds is None else seconds * training_share(rounds(count, eta), 0, 0)
-        if (
-            each is None
-            or each >= sum(entry.epoch_seconds + entry.before["scoring"] for entry in ready[:count]) / count
-        ):
+        each = seconds * training_share(rounds(count, eta), 0, 0)
+        needed = sum(entry.epoch_seconds + float(entry.before["scoring"]) for entry in ready[:count]) / count
+        if each >= needed:
             return ready[:count]
     return ready[:2]
 
