@@ -1,5 +1,6 @@
 """Benchmarks that answer a question of the user's own data run, on little of it."""
 
+import csv
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -8,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+import effxfer as ex
+from benchmarks.references import cifar_questions
 
 HOUSE = Path(__file__).parents[1]
 DIGITS = '{"source": "digits", "max_per_class": 3, "val_fraction": 0.1}'
@@ -63,7 +67,7 @@ def test_peers_prints_one_table_of_all_files(tmp_path):
         ),
         (
             "libmtl_weightings", "LibMTL",
-            ["--pairs", "64", "--tested", "16", "--epochs", "1", "--batch", "32", "--seeds", "1", "cagrad", "dwa"],
+            ["--trained", "64", "--tested", "16", "--epochs", "1", "--batch", "32", "--seeds", "1", "cagrad", "dwa"],
             ["cagrad", "dwa", "LibMTL, mean"],
         ),
     ],
@@ -73,6 +77,29 @@ def test_references_print_a_table_or_say_what_is_not_installed(name, package, wo
     text = printed(f"references.{name}", "--data", digits, *words)
     installed = find_spec(package) is not None
     assert not [word for word in (told if installed else [f"skipped: {package} is not installed"]) if word not in text]
+
+
+def test_an_image_of_cifar_answers_its_class_kind_and_turn(tmp_path):
+    for split, count in (("train", 6), ("val", 2), ("test", 2)):
+        for colour, name in enumerate(("cat", *sorted(cifar_questions.VEHICLES))):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.full((32, 32, 3), colour, np.uint8)
+                pixels[:8] = 255 - number  # what is up; no two images are equal
+                Image.fromarray(pixels).save(tmp_path / "images" / split / name / f"{number}.png")
+    images = ex.load_data(tmp_path / "images", allow_leakage=True).task(size=32)
+    table = cifar_questions.write(images, tmp_path / "made", {"train": 20, "val": 2, "test": 2})
+    rows = list(csv.DictReader(Path(table.source).read_text().splitlines()))
+    sides = {"none": np.s_[0, 16], "quarter": np.s_[16, 0], "half": np.s_[31, 16], "three quarters": np.s_[16, 31]}
+    answers = [("cat", "animal"), *((name, "vehicle") for name in sorted(cifar_questions.VEHICLES))]
+    assert len(rows) == 24
+    for row in rows[:20]:
+        pixels = np.asarray(Image.open(Path(table.source).parent / row["path"]))[..., 0]
+        assert pixels[sides[row["turn"]]] > 245, "what was up"
+        assert (row["class"], row["kind"]) == answers[pixels[16, 16]]
+    assert {row["turn"] for row in rows} == set(cifar_questions.TURNS)
+    with pytest.raises(ValueError, match="those of CIFAR-10"):
+        cifar_questions.write(ex.load_data("digits").task(size=32), tmp_path / "other", {"train": 4})
 
 
 def photos(root):

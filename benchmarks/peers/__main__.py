@@ -7,6 +7,7 @@ installed. effxfer then has as many epochs, and as many seconds to shrink as the
 
 import argparse
 import importlib.metadata
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--data", required=True, help="a source, or settings of data as JSON")
     parser.add_argument("--backbone", required=True, help="a source, or settings of a backbone as JSON")
-    parser.add_argument("--others", default="", help="other backbones for effxfer to try: a,b")
+    parser.add_argument("--others", default="", help="other backbones for effxfer to try: a,b, or a list as JSON")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--recovery", type=int, default=8, help="epochs after a pruning")
@@ -49,7 +50,7 @@ def main() -> None:
         missing, entries = list[str](), dict[str, Entry]()
         entries.update(peers(case, missing))
         slowest = max(entry.seconds for name, entry in entries.items() if name.startswith("torch-pruning"))
-        entries.update(effxfer(case, slowest - entries[BASELINE].seconds, [w for w in told.others.split(",") if w]))
+        entries.update(effxfer(case, slowest - entries[BASELINE].seconds, backbones(told.others)))
         rows = judge(entries, case, BASELINE)
     print(Report(tables=(Table(title="Peers", rows=tuple(rows)), Table(title="Versions", rows=tuple(versions())))))
     for text in missing:
@@ -88,7 +89,12 @@ def with_int8(case: Case, name: str, net: Any, seconds: float, missing: list[str
             yield f"{name}, int8 {quantizer}", Entry(file=result, input=case.input, seconds=seconds)
 
 
-def effxfer(case: Case, budget: float, others: list[str]) -> Iterator[tuple[str, Entry]]:
+def backbones(told: str) -> list[Any]:
+    """Return the other backbones; local weights need settings, such as their mean, and so a table of JSON."""
+    return list(json.loads(told)) if told.startswith("[") else [name for name in told.split(",") if name]
+
+
+def effxfer(case: Case, budget: float, others: list[Any]) -> Iterator[tuple[str, Entry]]:
     """Give the files of effxfer: the dense network's, and those of the winner of `shrink` within the budget."""
     dense, seconds = timed(lambda: ours.tune(case))
     small, more = timed(lambda: ours.shrink(dense, case, budget, others))

@@ -14,7 +14,7 @@ def tune(case: Case) -> Any:
     )
 
 
-def shrink(dense: Any, case: Case, seconds: float, backbones: list[str]) -> Any:
+def shrink(dense: Any, case: Case, seconds: float, backbones: list[Any]) -> Any:
     """Let everything that meets the latency compete, within the time that the slowest peer took to prune."""
     return ex.shrink(
         dense, data=case.data, out=case.folder / "effxfer/small", latency_ratio=case.latency_ratio, seconds=seconds,

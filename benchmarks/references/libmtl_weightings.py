@@ -1,14 +1,15 @@
-"""Do the weightings of several tasks reach what LibMTL's own reach? Test accuracy on MultiMNIST, in one run.
+"""Do the weightings of several tasks reach what LibMTL's own reach? Test accuracy, in one run.
 
 `python -m benchmarks.references.libmtl_weightings --data MNIST` trains LeNet by each weighting of effxfer and by that
-of LibMTL: from the same weights, on the same batches, by Adam at the same constant rate, once for each seed.
+of LibMTL: from the same weights, on the same batches, by Adam at the same constant rate, once for each seed. The images
+are those of MultiMNIST; `--questions cifar` asks three questions about images of CIFAR-10.
 """
 
 import argparse
 import random
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import settings_of
-from benchmarks.references import libmtl_trainer, multi_mnist
+from benchmarks.references import cifar_questions, libmtl_trainer, multi_mnist, question_table
 from benchmarks.references.installed import installed_version
 from benchmarks.references.libmtl_trainer import WEIGHTINGS
-from benchmarks.references.multi_mnist import TASKS
 from effxfer.cli import show
 from effxfer.data.batches.augment import Augment
 from effxfer.data.batches.batches import make_batches, seed_of
@@ -37,13 +37,15 @@ from effxfer.train.settings import FitSettings
 
 CPU = Device(torch=torch.device("cpu"))
 PLAIN = Augment(crop="none", flip=False)
+QUESTIONS: dict[str, Any] = {"digits": multi_mnist, "cifar": cifar_questions}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.references.libmtl_weightings", description=__doc__)
     parser.add_argument("weightings", nargs="*", choices=[*WEIGHTINGS, []], help="all, if none is named")
-    parser.add_argument("--data", required=True, help="a source of digits, or settings of data as JSON")
-    parser.add_argument("--pairs", type=int, default=12_000, help="training images")
+    parser.add_argument("--data", required=True, help="a source of images, or settings of data as JSON")
+    parser.add_argument("--questions", choices=list(QUESTIONS), default="digits", help="what is asked about the images")
+    parser.add_argument("--trained", type=int, default=12_000, help="training images")
     parser.add_argument("--tested", type=int, default=4_000, help="test images")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=64)
@@ -58,17 +60,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, show.progress():
         task = open_task(told, Path(scratch))
         rows = [compare(name, told, task) for name in told.weightings or WEIGHTINGS]
-    title = f"{told.pairs} pairs, {told.epochs} epochs, seeds: {told.seeds}, n = {len(task.test)}; LibMTL {version}"
+    title = f"{told.questions}: {told.trained} images, {told.epochs} epochs, seeds: {told.seeds}, n = {len(task.test)}"
+    title += f"; LibMTL {version}"
     print(Report(tables=(Table(title=title, rows=tuple(rows)),)))
 
 
 def open_task(told: argparse.Namespace, folder: Path) -> Task:
-    """Make the pairs, and decode them as the network sees them."""
-    settings = build(DataSettings, settings_of(told.data), "data")
-    digits = Loader(settings=settings, cache=folder / "digits").load(preprocess(multi_mnist.DIGIT))
-    counts = {"train": told.pairs, "val": 200, "test": told.tested}
-    pairs = multi_mnist.write_pairs(digits, folder / "pairs", counts)
-    return Loader(settings=pairs, cache=folder / "cache").load(preprocess(multi_mnist.SIDE))
+    """Make the images with several answers, and decode them as the network sees them."""
+    about, settings = QUESTIONS[told.questions], build(DataSettings, settings_of(told.data), "data")
+    images = Loader(settings=settings, cache=folder / "images").load(preprocess(about.READ))
+    counts = {"train": told.trained, "val": 200, "test": told.tested}
+    table = about.write(images, folder / "table", counts)
+    return Loader(settings=table, cache=folder / "cache").load(preprocess(about.SIDE))
 
 
 def preprocess(size: int) -> Preprocess:
@@ -86,7 +89,7 @@ def compare(weighting: str, told: argparse.Namespace, task: Task) -> dict[str, A
     apart = np.stack(ours).mean(1) - np.stack(theirs).mean(1)
     row: dict[str, Any] = {"weighting": weighting, "effxfer, mean": spread(np.stack(ours).mean(1).tolist())}
     row |= {"LibMTL, mean": spread(np.stack(theirs).mean(1).tolist()), "apart": spread(apart.tolist())}
-    for number, name in enumerate(TASKS):
+    for number, name in enumerate(outputs(task)):
         row[name] = f"{np.stack(ours).mean(0)[number]:.2f}, {np.stack(theirs).mean(0)[number]:.2f}"
     return row
 
@@ -96,7 +99,8 @@ def start(task: Task, seed: int) -> Net:
     from effxfer.stages.train.head import new_head
 
     torch.manual_seed(seed)
-    net = Net({"source": f"{multi_mnist.__name__}:lenet", "args": {}}, task.input)
+    of: Any = task.input
+    net = Net({"source": f"{question_table.__name__}:lenet", "args": {"side": of.size}}, task.input)
     new_head(net, task, seed)
     return net
 
@@ -115,7 +119,7 @@ def effxfer(net: Net, weighting: str, told: argparse.Namespace, task: Task, seed
     )  # fmt: skip
     strategy = build(MultiTask, options, "options")
     train(net, [task], strategy, settings, device=CPU, seed=seed, work=Work(None))
-    return accuracy(lambda images: torch.split(net(images), [len(o.classes) for o in outputs(task)], 1), task)
+    return accuracy(lambda images: torch.split(net(images), [len(o.classes) for o in outputs(task).values()], 1), task)
 
 
 def libmtl(net: Net, weighting: str, told: argparse.Namespace, task: Task, seed: int) -> NDArray[np.float64]:
@@ -125,20 +129,21 @@ def libmtl(net: Net, weighting: str, told: argparse.Namespace, task: Task, seed:
     torch.manual_seed(seed)
     heads: Any = net.head
     network = libmtl_trainer.train(
-        net.body, dict(zip(TASKS, heads.heads, strict=True)), weighting, lambda epoch: draw(seed_of(seed, epoch)),
-        told.epochs, told.lr,
+        net.body, dict(zip(outputs(task), heads.heads, strict=True)), weighting,
+        lambda epoch: draw(seed_of(seed, epoch)), told.epochs, told.lr,
     )  # fmt: skip
     return accuracy(lambda images: list(network(images).values()), task)
 
 
-def outputs(task: Task) -> Sequence[Any]:
+def outputs(task: Task) -> Mapping[str, Any]:
     of: Any = task.output
-    return list(of.outputs.values())
+    answers: Mapping[str, Any] = of.outputs
+    return answers
 
 
 def accuracy(answer: Any, task: Task) -> NDArray[np.float64]:
     """Return the share of right answers to each question about the test images, in percent."""
-    right = np.zeros(len(TASKS))
+    right = np.zeros(len(outputs(task)))
     of: Any = task.input
     for first in range(0, len(task.test), 500):
         images = torch.from_numpy(of.feed(task.test.rows[first : first + 500]))

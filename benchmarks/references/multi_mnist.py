@@ -6,30 +6,21 @@ overlap. The third question, which of them is larger, is ours: LibMTL's CAGrad t
 Shape legend: N images of digits.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
+from benchmarks.references.question_table import write_table
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Split, Task
 
-DIGIT, SIDE = 28, 36
+READ, SIDE = 28, 36  # sides of what is read and of what is written
 TASKS = ("left", "right", "larger")
-FEATURES = 50
 
 
-def lenet() -> nn.Sequential:
-    """Make the body of LeNet for 36 pixels: 0.04 M parameters, 50 features."""
-    return nn.Sequential(
-        nn.Conv2d(3, 10, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(20 * 6 * 6, FEATURES), nn.ReLU(),
-    )  # fmt: skip
-
-
-def write_pairs(digits: Task, folder: Path, counts: dict[str, int]) -> DataSettings:
+def write(digits: Task, folder: Path, counts: Mapping[str, int]) -> DataSettings:
     """Write pairs of digits of the same split as PNG files with a table.
 
     Args:
@@ -37,22 +28,7 @@ def write_pairs(digits: Task, folder: Path, counts: dict[str, int]) -> DataSetti
         folder: Where to write.
         counts: Number of pairs for each split.
     """
-    import csv
-
-    from PIL import Image
-
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    with (folder / "pairs.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("path", "split", *TASKS))
-        for name, split in (("train", digits.train), ("val", digits.val), ("test", digits.test)):
-            for number in range(counts[name]):
-                image, answers = pair(split, digits.classes, rng)
-                Image.fromarray(image).save(folder / (path := f"{name}-{number:05d}.png"))
-                writer.writerow((path, name, *answers))
-    labels: Any = dict.fromkeys(TASKS, "single")
-    return DataSettings(source=str(folder / "pairs.csv"), labels="tasks", tasks=labels)
+    return write_table(digits, folder, counts, TASKS, lambda split, rng: pair(split, digits.classes, rng))
 
 
 def pair(split: Split, classes: tuple[str, ...], rng: np.random.Generator) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -63,7 +39,7 @@ def pair(split: Split, classes: tuple[str, ...], rng: np.random.Generator) -> tu
         if left != right:
             break
     image = np.zeros((SIDE, SIDE), np.uint8)
-    for row, corner in ((first, 0), (second, SIDE - DIGIT)):
-        place = image[corner : corner + DIGIT, corner : corner + DIGIT]
+    for row, corner in ((first, 0), (second, SIDE - READ)):
+        place = image[corner : corner + READ, corner : corner + READ]
         np.maximum(place, split.rows[row][:, :, 0], out=place)
     return image, (left, right, "left" if left > right else "right")
