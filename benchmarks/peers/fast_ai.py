@@ -23,7 +23,7 @@ def train(case: Case, epochs: int) -> nn.Module:
     )  # fmt: skip
     net = case.fresh()
     learner = Learner(
-        loaders, net, metrics=accuracy, splitter=lambda whole: [params(whole.backbone), params(whole.head)]
+        loaders, net, metrics=accuracy, splitter=lambda whole: [params(whole.body), params(whole.head)]
     )  # fmt: skip
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(max(epochs - 1, 1))

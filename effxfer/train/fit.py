@@ -19,6 +19,7 @@ from effxfer.errors import GateError
 from effxfer.process.timing_lock import pause_for_timing
 from effxfer.runtime.outputs.base import BELOW_ALL
 from effxfer.train.devices import Device
+from effxfer.train.heap import freed_memory_kept
 from effxfer.train.optim.gradients import DivergedError, Loss
 from effxfer.train.optim.microbatch import MOST_PARTS
 from effxfer.train.optim.task_gradients import Combination
@@ -134,16 +135,17 @@ def fit(
         validate=validate, observe=observe, no_best_before=no_best_before,
     )  # fmt: skip
     loop = _Loop(learner, epochs, loss, settings, device, seed, hooks, work, span, allowance, most_parts, combination)
-    loop.resume()
-    loop.plan()
-    with progress.bar(label, loop.last - span.first) as advance:
-        advance(loop.at.step - span.first, "")
-        while loop.at.step < loop.last and not loop.is_exhausted():
-            try:
-                loop.epoch(advance)
-            except DivergedError as diverged:
-                loop.roll_back(diverged)
-    loop.finish()
+    with freed_memory_kept():
+        loop.resume()
+        loop.plan()
+        with progress.bar(label, loop.last - span.first) as advance:
+            advance(loop.at.step - span.first, "")
+            while loop.at.step < loop.last and not loop.is_exhausted():
+                try:
+                    loop.epoch(advance)
+                except DivergedError as diverged:
+                    loop.roll_back(diverged)
+        loop.finish()
     return loop.at.history
 
 
