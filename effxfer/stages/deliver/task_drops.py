@@ -34,12 +34,15 @@ def compare_tasks(models: Mapping[str, Examined], max_drop: float | None = None)
     return compare_accuracies({name: measure_tasks_of(*model) for name, model in models.items()}, max_drop)
 
 
-def compare_accuracies(accuracies: Mapping[str, Mapping[str, float]], max_drop: float | None = None) -> Report:
+def compare_accuracies(
+    accuracies: Mapping[str, Mapping[str, float]], max_drop: float | None = None, title: str = TITLE
+) -> Report:
     """Compare what models reach on each task with the first one, see `compare_tasks`.
 
     Args:
-        accuracies: By name of the model, the accuracy in percent on each task, in the order of time.
+        accuracies: By name of the model, the accuracy or another metric in percent on each task, in the order of time.
         max_drop: See `compare_tasks`.
+        title: Title of the table.
     """
     rows = list[Measurement]()
     for name, drops in drops_of(accuracies).items():
@@ -58,7 +61,7 @@ def compare_accuracies(accuracies: Mapping[str, Mapping[str, float]], max_drop: 
         }
         for name, reached in accuracies.items()
     ]
-    return Report(rows=tuple(rows), tables=(Table(title=TITLE, rows=tuple(lines)),))
+    return Report(rows=tuple(rows), tables=(Table(title=title, rows=tuple(lines)),))
 
 
 def drops_of(accuracies: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import effxfer
+from effxfer.deploy.decisions.wilson import wilson
 from effxfer.errors import SettingsError
-from effxfer.stages.deliver.transfer_report import TITLE, wilson
+from effxfer.stages.deliver.transfer_report import TITLE
 from tests import tiny
 
 
