@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from effxfer.artifact import MANIFEST, Artifact
+from effxfer.data.listing import first_names
 from effxfer.errors import ModelFileError, SettingsError
+from effxfer.files import digest
 from effxfer.pareto import pareto_front
 from effxfer.report import Curve, Report, Table, score_column
 from effxfer.stages.settings.common import BOARD, FILES
@@ -78,9 +80,11 @@ def model_folders(folder: Path) -> Iterator[Path]:
 
 
 def task_of(artifact: Artifact) -> str:
-    """Name the task that a model was trained on last, so that other images or splits are another task."""
-    last = artifact.manifest.data[-1]
-    return f"{last['name']} ({last['digest'][:8]})"
+    """Name the data that a model was trained on last, all tables of it: other examples or splits are another task."""
+    tables = artifact.manifest.data
+    digests = [str(table["digest"]) for table in tables]
+    code = digests[0] if len(tables) == 1 else digest(digests)
+    return f"{first_names([str(table['name']) for table in tables])} ({code[:8]})"
 
 
 def bench_rows(artifacts: Sequence[Artifact]) -> dict[tuple[str, str], dict[str, Any]]:

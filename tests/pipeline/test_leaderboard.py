@@ -2,11 +2,12 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from effxfer.errors import ModelFileError, SettingsError
-from effxfer.pipeline.leaderboard import front_flags, leaderboard
+from effxfer.pipeline.leaderboard import front_flags, leaderboard, task_of
 from effxfer.stages import STAGES
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.run import compare
@@ -53,6 +54,17 @@ def test_another_task_has_a_table_of_its_own(tried, tmp_path, dense, data):
     tables = leaderboard([tried, tmp_path]).tables
     assert len(tables) == 2
     assert len({table.title for table in tables}) == 2
+
+
+def test_models_of_several_tables_are_grouped_by_all_of_them(dense):
+    def group(*tables):
+        data = tuple({"name": name, "digest": digest} for name, digest in tables)
+        return task_of(replace(dense, manifest=replace(dense.manifest, data=data)))
+
+    photos, sketches, others = ("photos", "1" * 16), ("sketches", "2" * 16), ("photos", "3" * 16)
+    assert group(sketches) == "sketches (22222222)"
+    assert group(photos, sketches).startswith("photos, sketches (")
+    assert len({group(photos, sketches), group(others, sketches), group(sketches, photos), group(sketches)}) == 4
 
 
 def test_a_damaged_model_is_named_and_left_out(tried, tmp_path):
