@@ -61,7 +61,7 @@ def survey_images(settings: DataSettings, base: Path, cache: Path, history: Hist
         *(find_single_class(classes, source.findings) if kind == "single" else ()),
         *find_class_gaps(hashed, settings),
         *split_findings,
-        *check_size(items, kind),
+        *check_size(items, kind, split_findings=split_findings),
         *unlabelled_findings,
         *check_items(items, settings, classes, history, "same file"),
     )

@@ -68,7 +68,7 @@ def survey_texts(settings: DataSettings, base: Path = Path(), history: History =
         *check_names(classes, kind),
         *find_class_gaps(listed, settings, UNIT),
         *split_findings,
-        *check_size(used, kind, UNIT),
+        *check_size(used, kind, UNIT, split_findings),
         *_check(used, read.examples, settings, classes, history),
         *_find_shared(used, shared, settings, history),
     )

@@ -54,7 +54,7 @@ def survey_vectors(settings: DataSettings, base: Path = Path(), history: History
         *check_names(classes, kind),
         *find_class_gaps(listed, settings, UNIT),
         *split_findings,
-        *check_size(used, kind, UNIT),
+        *check_size(used, kind, UNIT, split_findings),
         *note,
         *check_items(used, settings, classes, history, "same vector", UNIT),
     )

@@ -20,7 +20,9 @@ def folds_need(unit: str) -> str:
     return f"`rank` and `search` cross-validate on training {unit}s: at least one class needs two"
 
 
-def check_size(items: Sequence[Item], kind: LabelKind = "single", unit: str = "image") -> list[Finding]:
+def check_size(
+    items: Sequence[Item], kind: LabelKind = "single", unit: str = "image", split_findings: Sequence[Finding] = ()
+) -> list[Finding]:
     """Warn (W313) about an empty test split, and about training images that are too few for cross-validation.
 
     An empty validation split is an error (`E313`): training, gates and searches choose by it.
@@ -29,16 +31,19 @@ def check_size(items: Sequence[Item], kind: LabelKind = "single", unit: str = "i
         items: With their final split; without any item there is no warning.
         kind: Kind of label.
         unit: What an item is, in the singular.
+        split_findings: Findings of `assign`. Where it could not split a class, nothing is said of absent splits.
     """
     classes = Counter(item.label for item in items if item.split == "train")
-    texts = []
-    if classes and not any(item.split == "test" for item in items):
+    texts, absent = [], {"val", "test"} - {item.split for item in items} if classes else set()
+    if any(finding.severity == "error" for finding in split_findings):
+        absent = set()
+    if "test" in absent:
         metric = "accuracy" if kind == "single" else "the score"
         texts.append(f"no test {unit}s: {metric} is reported on the validation split alone")
     if kind == "single" and classes and max(classes.values()) < 2:
         texts.append(f"one training {unit} of each class: {folds_need(unit)}")
     findings = [Finding(code="W313", severity="warning", path="", text=text) for text in texts]
-    if classes and not any(item.split == "val" for item in items):
+    if "val" in absent:
         hint = WHOLE_DOCUMENTS if kind in POSITION_KINDS else f"add {unit}s of the split val"
         findings.append(Finding(code="E313", severity="error", path="", text=f"no validation {unit}s", hint=hint))
     return findings

@@ -71,6 +71,15 @@ def test_check_and_commands_say_the_same_of_little_data(tmp_path, layout):
     assert list(task.reported_splits) == ["val"]
 
 
+@pytest.mark.parametrize("classes", [{"a": 1, "b": 1}, {"a": 3, "b": 1}], ids=["one each", "one of a class"])
+def test_absent_splits_are_not_told_where_a_class_cannot_be_split(tmp_path, classes):
+    found = audit(DataSettings(source=str(class_folders(tmp_path / "data", classes))), cache=tmp_path / "cache")
+    lone = sum(count == 1 for count in classes.values())
+    text = "has 1 distinct image, which cannot be split"
+    assert [text in finding.text for finding in found.errors] == [True] * lone
+    assert not [finding.text for finding in found.findings if finding.text.startswith(("no test", "no validation"))]
+
+
 def test_without_a_validation_image_nothing_can_be_chosen(tmp_path):
     root = class_folders(tmp_path / "data", {"train/a": 3, "train/b": 3, "val/a": 1, "val/b": 1})
     for file in (root / "val").rglob("*.jpg"):
