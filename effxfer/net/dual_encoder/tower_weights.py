@@ -9,6 +9,7 @@ from torch import Tensor
 
 from effxfer.errors import ModelFileError
 from effxfer.net.backbones.checkpoint import abbreviate, read_tables
+from effxfer.net.backbones.missing_names import name_missing
 from effxfer.net.backbones.weights import convert_tensors, dtype_notes
 from effxfer.net.dual_encoder.description import Description
 from effxfer.net.dual_encoder.tower_names import (
@@ -124,7 +125,10 @@ def _match(
         }
         # open_clip stores queries, keys and values together, transformers apart.
         required = shapes if any(".attn.qkv." in name for name in members) else split_queries(shapes)
-        missing += [f"{tower} {name}" for name in required if name not in members and name not in optional]
+        absent = [name for name in required if name not in members and name not in optional]
+        missing += [
+            f"{tower} {name}" for name in name_missing(absent, {tensor: at for tensor, (at, _) in members.items()})
+        ]
         unknown += [
             name for inner, (name, _) in members.items() if inner not in required and inner not in (SCALE, PROJECTION)
         ]

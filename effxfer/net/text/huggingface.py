@@ -14,6 +14,7 @@ from torch import Tensor
 
 from effxfer.errors import ModelFileError
 from effxfer.net.backbones.checkpoint import abbreviate, read_tables
+from effxfer.net.backbones.missing_names import name_missing
 from effxfer.net.backbones.weights import convert_tensors, dtype_notes
 from effxfer.net.text.bert_config import encoder_arguments, kind_of, longest, segment_rows
 from effxfer.net.text.encoder import Encoder
@@ -21,7 +22,7 @@ from effxfer.net.text.folder_files import HINT, read_table, require_fit
 from effxfer.net.text.folder_tokens import network_tokens, separator_of, stated_length
 from effxfer.net.text.modern.modern_config import split_gates, stored_shapes_of, with_masked_biases
 from effxfer.net.text.sentence_modules import read_modules
-from effxfer.net.text.weight_names import SortedNames, fuse_queries, sort_names, split_queries
+from effxfer.net.text.weight_names import SortedNames, fuse_queries, names_in_files, sort_names, split_queries
 from effxfer.runtime.text.tokens import TOKENIZER, Tokens
 
 CONFIG = "config.json"
@@ -194,5 +195,6 @@ def _match(stored: Mapping[str, torch.Size], expected: Shapes, prefix: str, file
         for name, shape in expected.items()
         if name in names.body and stored[names.body[name]] != shape
     ]
+    missing = name_missing(missing, names.body, lambda tensor: names_in_files(tensor, names.body.values(), prefix))
     require_fit(file, f"its {CONFIG}", missing=missing, wrong=wrong, unknown=unknown, hint=HINT)
     return names

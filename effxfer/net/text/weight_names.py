@@ -1,7 +1,7 @@
 """Rename the tensors of transformers' BERT-like models to those of `Encoder`, and sort out their heads."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -133,6 +133,25 @@ def fuse_queries(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif ".attn.k." not in name and ".attn.v." not in name:
             fused[name] = tensor
     return fused
+
+
+def names_in_files(tensor: str, stored: Iterable[str], prefix: str) -> list[str]:
+    """Return the names that files of transformers have for a tensor of `Encoder`.
+
+    Args:
+        tensor: Its name in `Encoder`, see `SortedNames.body`.
+        stored: Names of other tensors of the body in the file, which say how it calls blocks, and if it has the prefix.
+        prefix: May begin the names.
+    """
+    path, _, leaf = tensor.rpartition(".")
+    match, table, place = re.fullmatch(r"blocks\.(\d+)\.(.+)", path), OUTSIDE_BLOCKS, ""
+    names = list(stored)
+    if match:
+        blocks = (BLOCK.fullmatch(name.removeprefix(prefix)) for name in names)
+        style = next((block[0][: block.start(1)] for block in blocks if block), "encoder.layer.")
+        path, table, place = match[2], IN_BLOCKS, f"{style}{match[1]}."
+    begin = prefix if any(name.startswith(prefix) for name in names) else ""
+    return [f"{begin}{place}{name}.{leaf}" for name, renamed in table.items() if renamed == path]
 
 
 def _body_name(name: str) -> str:

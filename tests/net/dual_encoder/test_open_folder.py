@@ -188,7 +188,8 @@ def test_weights_that_do_not_fit_are_listed_and_not_read(folder, monkeypatch):
     save_file(state, folder / "model.safetensors")
     with monkeypatch.context() as patched:
         patched.setattr("effxfer.net.dual_encoder.tower_weights.read_tables", lambda _file: pytest.fail("were read"))
-        with pytest.raises(ModelFileError, match=r"1 missing \(text blocks.1.mlp.fc1.bias\)"):
+        missing = r"1 missing \(text text_model.encoder.layers.1.mlp.fc1.bias for blocks.1.mlp.fc1.bias\)"
+        with pytest.raises(ModelFileError, match=missing):
             opened(folder)
     fixed = {**state, "text_model.encoder.layers.1.mlp.fc1.bias": torch.zeros(96)}
     save_file({**fixed, "text_model.encoder.layers.0.lora": torch.zeros(1)}, folder / "model.safetensors")
