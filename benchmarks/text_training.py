@@ -60,7 +60,7 @@ def effxfer_epochs(folder: Path) -> Iterator[float]:
     from effxfer.artifact import open_model
     from effxfer.data.load import load
     from effxfer.data.settings import DataSettings
-    from effxfer.net.edits import set_head
+    from effxfer.net.heads.head_edits import set_head
     from effxfer.net.settings import BackboneSettings
     from effxfer.train.devices import pick_device
     from effxfer.train.fit import fit

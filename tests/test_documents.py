@@ -16,6 +16,7 @@ from effxfer.documents import EDITS, AdapterDocument, ManifestDocument, TicketDo
 from effxfer.errors import EffxferError, ModelFileError
 from effxfer.files import write_directory
 from effxfer.net import edits
+from effxfer.net.compression.resize import measure_shapes
 from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.merge import base_state
 from effxfer.pipeline.leaderboard import leaderboard
@@ -48,7 +49,7 @@ def net():
     apply_edit(made, "add_bias", layers=["body.stem.0"])
     apply_edit(made, "remove_blocks", names=["body.stage1.2"])
     apply_edit(made, "sparsify", weights=["body.stem.0.weight"])
-    shapes = edits.measure_shapes(made)[0]
+    shapes = measure_shapes(made)[0]
     resized = {"head.out.bias": shapes["head.out.bias"]}
     apply_edit(made, "resize", shapes=resized, sizes={"body.stem.0": {"out_channels": 4}})
     return made.eval()

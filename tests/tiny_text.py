@@ -2,7 +2,7 @@
 
 import torch
 
-from effxfer.net.edits import set_head
+from effxfer.net.heads.head_edits import set_head
 from effxfer.net.net import Net
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.rows import Ragged

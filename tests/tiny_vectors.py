@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from effxfer.net.edits import set_head
+from effxfer.net.heads.head_edits import set_head
 from effxfer.net.net import Net
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.vectors.vectors import Vectors

@@ -68,7 +68,7 @@ class Case:
 
     def fresh(self) -> Any:
         """Open the network with a new head; the same head for everybody."""
-        from effxfer.net.edits import set_head
+        from effxfer.net.heads.head_edits import set_head
 
         net = self.network()
         torch.manual_seed(self.seed)

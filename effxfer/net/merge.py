@@ -10,12 +10,11 @@ from effxfer.net.adapters.bottleneck import Bottleneck
 from effxfer.net.adapters.lora import LowRank
 from effxfer.net.adapters.prompts import Prompts
 from effxfer.net.adapters.scaling import Scale, Shift
-from effxfer.net.net import KEEP, Edit, Net
+from effxfer.net.net import BODY_PREFIXES, Edit, Net
 
 MERGEABLE = ("ia3", "lora", "ssf")
 UNMERGEABLE = ("houlsby", "parallel_adapter", "prompts")
 MODULES = (Bottleneck, LowRank, Prompts, Scale, Shift)
-BODY_PREFIXES = ("body.", KEEP + "body/")
 
 
 def adapters(net: Net) -> list[Edit]:

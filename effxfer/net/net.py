@@ -25,7 +25,17 @@ from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.text.tokens import Tokens
 
 Edit = dict[str, Any]
-KEEP = "keep/"
+BODY, KEEP = "body.", "keep/"
+BODY_PREFIXES = (BODY, KEEP + "body/")  # of names in a state: the body's tensors, and the masks of its weights
+
+
+def mask_name(weight: str) -> str:
+    """Return the name of the buffer that holds a weight's mask; the name of a buffer has no dots.
+
+    >>> mask_name("body.stem.0.weight")
+    'keep/body/stem/0/weight'
+    """
+    return KEEP + weight.replace(".", "/")
 
 
 class Net(nn.Module):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
-from effxfer.net.edits import BODY, EDITS, apply_edit
-from effxfer.net.net import Edit, Net
+from effxfer.net.edits import EDITS, apply_edit
+from effxfer.net.net import BODY, Edit, Net
 
 SEED = 0  # of the example: the same image whenever a network is looked at
 

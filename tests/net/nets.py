@@ -67,3 +67,16 @@ def inputs(count: int = 3) -> Tensor:
 def holds_weights_of(loaded: nn.Module, trained: nn.Module) -> bool:
     """Whether a network's tensors all equal those of the same name in another one."""
     return all(torch.equal(t, trained.state_dict()[name]) for name, t in loaded.state_dict().items())
+
+
+def halved(net: Net) -> None:
+    """Cut the first block's inner channels by hand."""
+    block = net.body.stage1[0]
+    keep = list(range(4))
+    block.conv1.weight = nn.Parameter(block.conv1.weight[keep].detach().clone())
+    block.conv1.out_channels = block.bn1.num_features = block.conv2.in_channels = 4
+    block.conv2.weight = nn.Parameter(block.conv2.weight[:, keep].detach().clone())
+    for name in ("weight", "bias"):
+        setattr(block.bn1, name, nn.Parameter(getattr(block.bn1, name)[keep].detach().clone()))
+    for name in ("running_mean", "running_var"):
+        setattr(block.bn1, name, getattr(block.bn1, name)[keep].clone())

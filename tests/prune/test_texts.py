@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import effxfer as ex
-from effxfer.net.edits import remove_blocks
+from effxfer.net.compression.removed_block import remove_blocks
 from effxfer.prune.channels.residual_blocks import residual_blocks
 from effxfer.prune.compact.noise_probe import probe
 from tests.net.text.nets import VARIANTS, classifier, texts

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
-from effxfer.net.early_exit import ExitPoint
+from effxfer.net.compression.early_exit import ExitPoint
 from effxfer.net.hooks import as_evaluated
-from effxfer.net.net import KEEP, Net
+from effxfer.net.net import BODY, Net
 from effxfer.net.taps import example_input, pool, stage_maps
 
 # The paper's units learn 100 to 1000 times as fast as the rest: with SGD this factor makes it 100, with Adam 10.
@@ -121,7 +121,7 @@ def _mistake(net: Net, names: Sequence[str], stages: Sequence[str]) -> str:
     """Return why copies of a body cannot be mixed; empty if they can."""
     if isinstance(net.body, CrossStitch):
         return f"it has {net.body.tasks} copies already"
-    if any(name.startswith(f"{KEEP}body/") for name, _ in net.named_buffers(recurse=False)):
+    if any(name.startswith(BODY) for name in net.masks()):
         return "it is a ticket: train the copies first, and prune them then"
     if absent := [stage for stage in stages if stage not in names]:
         return f"{absent[0]} is none of the layers in its chain"

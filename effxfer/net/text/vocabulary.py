@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.net import KEEP, Net
+from effxfer.net.net import Net, mask_name
 from effxfer.net.text.encoder import Encoder
 from effxfer.net.text.masked_head import MaskedHead
 from effxfer.runtime.outputs.masked_token import MaskedToken
@@ -38,6 +38,5 @@ def prune_vocabulary(net: Net, *, tokens: int, pad: int, separator: int) -> None
     if isinstance(net.head, MaskedHead):
         net.head.bias = nn.Parameter(torch.zeros_like(net.head.bias[:tokens]))
         net.output = MaskedToken(vocabulary=tokens)
-    mask = KEEP + f"body/{TABLE.replace('.', '/')}"
-    if mask in dict(net.named_buffers(recurse=False)):
-        net.register_buffer(mask, torch.ones_like(table.weight, dtype=torch.bool))
+    if (weight := f"body.{TABLE}") in net.masks():
+        net.register_buffer(mask_name(weight), torch.ones_like(table.weight, dtype=torch.bool))

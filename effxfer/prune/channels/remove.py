@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import SettingsError
-from effxfer.net.net import KEEP, Edit
+from effxfer.net.net import Edit, mask_name
 from effxfer.prune.channels.importance import MAX_RATIO_PER_LAYER, Importance, Rule
 from effxfer.prune.channels.pruner import ChannelPruner, Outputs
 from effxfer.prune.channels.selection import Scope
@@ -114,7 +114,7 @@ def shrink_masks_(trial: nn.Module) -> None:
     """Resize the masks of masked layers: exact zeros stay removed."""
     for name in masks_of(trial):
         # From the weights that are left: a removed weight is exactly zero.
-        trial.register_buffer(KEEP + name.replace(".", "/"), trial.get_parameter(name) != 0)
+        trial.register_buffer(mask_name(name), trial.get_parameter(name) != 0)
 
 
 def size_report(

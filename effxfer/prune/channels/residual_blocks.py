@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effxfer.net.edits import is_tapped_within
+from effxfer.net.compression.removed_block import is_tapped_within
 from effxfer.net.hooks import hooks
 from effxfer.prune.network import layer_prefix
 

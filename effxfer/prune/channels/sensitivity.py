@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from effxfer import progress
+from effxfer.net.compression.removed_block import RemovedBlock
 from effxfer.net.heads.standardize import Standardize
-from effxfer.net.removed_block import RemovedBlock
 from effxfer.prune.channels.selection import ScoredChannels
 from effxfer.prune.graph.groups import Structure
 from effxfer.prune.graph.removal import mask_units

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import GateError, ModelFileError, SettingsError
-from effxfer.net.net import KEEP
+from effxfer.net.net import mask_name
 from effxfer.prune.compact.approximate import relative_change, remove_within_error
 from effxfer.prune.compact.compaction_report import Compaction, size_of
 from effxfer.prune.compact.dead_channels import KeptCounts, zero_dead_units_
@@ -174,7 +174,7 @@ def _copy_without_recorded(emptied: nn.Module, structure: Structure, removed: Re
             shadow.get_parameter(name).copy_(keep)
         shadow = _copy_without(shadow, structure, removed)
         for name in masks:
-            smaller.register_buffer(KEEP + name.replace(".", "/"), shadow.get_parameter(name) != 0)
+            smaller.register_buffer(mask_name(name), shadow.get_parameter(name) != 0)
     record_sizes_(smaller, emptied)
     # A mask that removes nothing any more would slow every step of training down.
     full = [name for name, keep in masks_of(smaller).items() if bool(keep.all())]

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.edits import measure_shapes
+from effxfer.net.compression.resize import measure_shapes, resize_between
 from effxfer.net.net import Edit
 from effxfer.prune.network import edit_
 
@@ -51,17 +51,6 @@ def sizes_between(before: nn.Module, after: nn.Module) -> list[Edit]:
     """
     old, new = measure_shapes(before), measure_shapes(after)
     biases = [name.removesuffix(".bias") for name in new[0].keys() - old[0].keys() if name.endswith(".bias")]
-    added = {f"{name}.bias" for name in biases}
-    # Biases are what folding adds; anything else would need a rule of its own to be rebuilt.
-    if new[0].keys() - added != old[0].keys():
-        raise ModelFileError("pruning added or removed tensors", "report the network's name: it needs its own rule")
-    sizes = {
-        name: {key: value for key, value in numbers.items() if old[1][name].get(key) != value}
-        for name, numbers in new[1].items()
-    }
-    resize = {
-        "kind": "resize",
-        "shapes": {name: shape for name, shape in new[0].items() if old[0].get(name, shape) != shape},
-        "sizes": {name: numbers for name, numbers in sizes.items() if numbers},
-    }
+    # Folding adds biases, and pruning adds nothing besides.
+    resize = resize_between(old, new, {f"{name}.bias" for name in biases})
     return [*([{"kind": "add_bias", "layers": sorted(biases)}] if biases else []), resize]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from effxfer.errors import EffxferError, ModelFileError
-from effxfer.net.edits import measure_shapes, rebuild, record_resize
+from effxfer.net.compression.resize import measure_shapes, record_resize
+from effxfer.net.edits import rebuild
 from effxfer.net.net import Edit, Net
 from effxfer.prune.graph.macs import HINT, run
 from effxfer.prune.graph.sizes import apply_sizes, sizes_between

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effxfer.net.compression.low_rank_layer import LowRankLayer
 from effxfer.net.hooks import as_evaluated, hooks
-from effxfer.net.low_rank.low_rank_layer import LowRankLayer
 from effxfer.prune.recovery.least_squares import Grid
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from effxfer.net.compression.low_rank_layer import dense_name
 from effxfer.net.hooks import as_evaluated, hooks
 from effxfer.net.layers import trace
-from effxfer.net.low_rank.low_rank_layer import dense_name
 from effxfer.prune.network import masks_of
 from effxfer.prune.recovery.least_squares import (
     SIDE,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.edits import apply_edit
-from effxfer.net.net import KEEP, Net
+from effxfer.net.net import Net, mask_name
 from effxfer.net.text.encoder import Encoder
 from effxfer.net.text.masked_head import MaskedHead
 from effxfer.net.text.vocabulary import TABLE
@@ -24,7 +24,7 @@ from effxfer.runtime.rows import Ragged
 from effxfer.runtime.text.tokens import Tokens
 
 BIAS = "head.bias"
-MASK = KEEP + f"body/{TABLE.replace('.', '/')}"
+MASK = mask_name(f"body.{TABLE}")
 
 
 def prune_vocabulary(net: Net, used: Collection[int]) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from effxfer.benchmark.protocol.latency import Timing, compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.deploy.export.onnx import FREE, convert
-from effxfer.net.early_exit import check_exit, find_modules_after
+from effxfer.net.compression.early_exit import check_exit, find_modules_after
 from effxfer.net.edits import apply_edit
 from effxfer.net.heads.build import build_head
 from effxfer.net.heads.pools import Pool

@@ -8,7 +8,8 @@ from torch import nn
 
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
-from effxfer.net.edits import apply_edit, measure_shapes, record_resize
+from effxfer.net.compression.resize import measure_shapes, record_resize
+from effxfer.net.edits import apply_edit
 from effxfer.net.heads.multi_head import MultiHead
 from effxfer.net.heads.per_task import PerTaskHead
 from effxfer.net.heads.spec import OF_TASKS, HeadSpec, TaskHead

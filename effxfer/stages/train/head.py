@@ -10,7 +10,7 @@ from effxfer.data.continual.memory import Memory
 from effxfer.data.labels.tasks import select_tasks
 from effxfer.data.task import Task
 from effxfer.errors import DataError
-from effxfer.net.early_exit import check_exit, find_modules_after
+from effxfer.net.compression.early_exit import check_exit, find_modules_after
 from effxfer.net.edits import apply_edit
 from effxfer.net.heads.compare import Compare
 from effxfer.net.net import Net

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from effxfer.net.removed_block import RemovedBlock
+from effxfer.net.compression.removed_block import RemovedBlock
 from effxfer.prune.channels.importance import Rule
 from effxfer.prune.channels.pruner import ChannelPruner
 from effxfer.prune.channels.sensitivity import (

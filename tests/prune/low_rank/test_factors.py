@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.low_rank.low_rank_layer import LowRankLayer, dense_name, factorize, largest_rank
+from effxfer.net.compression.low_rank_layer import LowRankLayer, dense_name, factorize, largest_rank
 from effxfer.prune.low_rank.factors import output_spectra, set_factors_, weight_spectrum
 from effxfer.prune.recovery.reconstruct import reconstruct_
 

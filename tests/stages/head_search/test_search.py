@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from effxfer.errors import SettingsError
-from effxfer.net.early_exit import find_modules_after
+from effxfer.net.compression.early_exit import find_modules_after
 from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.taps import tap_widths
 from effxfer.stages.head_search.search import search

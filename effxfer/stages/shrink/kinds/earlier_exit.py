@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import torch
 
-from effxfer.net.early_exit import check_exit, find_modules_after
+from effxfer.net.compression.early_exit import check_exit, find_modules_after
 from effxfer.net.edits import apply_edit
 from effxfer.net.net import Net
 from effxfer.net.taps import example_input, stage_ends, tap_widths

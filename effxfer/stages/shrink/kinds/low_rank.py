@@ -6,10 +6,10 @@ from fnmatch import fnmatchcase
 from itertools import islice
 
 from effxfer.benchmark.layer_table.table import LayerCosts, measure_costs
-from effxfer.net.edits import BODY, apply_edit
+from effxfer.net.compression.low_rank_layer import largest_rank
+from effxfer.net.edits import apply_edit
 from effxfer.net.layers import Layer, Site, trace
-from effxfer.net.low_rank.low_rank_layer import largest_rank
-from effxfer.net.net import Net
+from effxfer.net.net import BODY, Net
 from effxfer.prune.low_rank.factors import Spectrum, output_spectra, set_factors_
 from effxfer.prune.low_rank.ranks import RankOption, choose_ranks, option
 from effxfer.prune.network import example_of

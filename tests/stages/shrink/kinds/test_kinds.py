@@ -6,8 +6,8 @@ from typing import get_args
 import pytest
 import torch
 
+from effxfer.net.compression.low_rank_layer import largest_rank
 from effxfer.net.edits import apply_edit
-from effxfer.net.low_rank.low_rank_layer import largest_rank
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.saved_net import net_from_state, net_state
 from effxfer.stages.runner.tasks import load_task

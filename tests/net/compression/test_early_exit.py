@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from effxfer.errors import ModelFileError
-from effxfer.net.early_exit import EarlyExit, check_exit, find_modules_after
+from effxfer.net.compression.early_exit import EarlyExit, check_exit, find_modules_after
 from effxfer.net.edits import apply_edit, rebuild
 from effxfer.net.heads.spec import HeadSpec
 from effxfer.net.net import Net
@@ -101,7 +101,7 @@ def test_the_output_leaves_nothing_to_cut():
 
 
 def test_a_body_ends_between_its_own_layers_only():
-    net = net_of("tests.net.test_early_exit:make_nested", ("middle.first",))
+    net = net_of("tests.net.compression.test_early_exit:make_nested", ("middle.first",))
     gone = find_modules_after(net, "middle.first")
     assert "middle.second" in gone
     assert not check_exit(net, "middle.first", gone)

@@ -1,1 +1,0 @@
-"""Layers as the product of two smaller ones."""
