@@ -16,20 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effxfer.runtime.checked_session import CheckedSession
-from effxfer.runtime.class_tables.stacking import lower
-from effxfer.runtime.images.crop import graph_input, resize_crop
+from effxfer.runtime.class_tables.class_rows import ClassRows, embedding_rows, prototype_rows
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.runtime.inputs import Input
-from effxfer.runtime.model_file.metadata import CLASS_EMBEDDINGS, FEATURES, PROTOTYPES, ModelError
+from effxfer.runtime.model_file.metadata import FEATURES, ModelError
 from effxfer.runtime.outputs.base import Output
 from effxfer.runtime.outputs.predictions import MultiLabelPrediction, Prediction, RegressionPrediction, to_predictions
 from effxfer.runtime.outputs.single_label import SingleLabel
 from effxfer.runtime.outputs.text_answers import decode, predict_decoded
 from effxfer.runtime.rows import Ragged, Rows, map_batches
 from effxfer.runtime.session import CPU, ONNXRUNTIME
-from effxfer.runtime.source import Source, name_of, to_image, to_text
+from effxfer.runtime.source import Source, name_of, to_feed
 from effxfer.runtime.text.tokens import Tokens
-from effxfer.runtime.vectors.vectors import Vectors
 
 __all__ = ["Model", "ModelError", "MultiLabelPrediction", "Prediction", "RegressionPrediction", "Source"]
 Kind = TypeVar("Kind", Preprocess, Tokens)
@@ -63,8 +61,7 @@ class Model:
         self.path = Path(path)
         self._file = CheckedSession(self.path, threads=threads, providers=providers, options=options, runtime=runtime)
         self.sealed, self.metadata = self._file.sealed, self._file.metadata
-        self._tables = dict[str, NDArray[Any]]()
-        self._lowered: NDArray[np.float32] | None = None
+        self._class_rows = ClassRows()
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -145,7 +142,7 @@ class Model:
         Raises:
             ImageError: If it is not an image, damaged, too large, or an array of another shape or type.
         """
-        return resize_crop(to_image(source), self.preprocess)
+        return to_feed(source, self.preprocess)
 
     def logits(self, rows: Rows, *, batch: int = BATCH) -> NDArray[np.float32]:
         """Run the network.
@@ -200,14 +197,7 @@ class Model:
             ModelError: If the file takes no prototypes, or expects another shape (`E428`).
         """
         self._need_prototypes()
-        expected = self._file.prototype_length
-        if prototypes.shape != (len(labels), expected) or not len(labels):
-            problem = f"{len(labels)} classes need prototypes of shape ({len(labels)}, {expected})"
-            raise ModelError(f"{problem}, not {prototypes.shape}", code="E428")
-        model = copy(self)
-        model.metadata = replace(self.metadata, output=SingleLabel(classes=tuple(labels)))
-        model._tables = {PROTOTYPES: np.ascontiguousarray(prototypes, np.float32)}
-        return model
+        return self._replace_classes(labels, prototype_rows(prototypes, labels, self._file.prototype_length))
 
     @property
     def takes_classes(self) -> bool:
@@ -239,17 +229,14 @@ class Model:
         if not width:
             hint = "export a network that was trained with a zero-shot strategy, such as eszsl"
             raise ModelError(f"{self.path} takes no class embeddings", hint, code="E428")
-        if table.shape != (len(labels), width) or not len(labels) or len(set(labels)) < len(labels):
-            problem = f"{len(labels)} classes of different names need a table of shape ({len(labels)}, {width})"
-            raise ModelError(f"{problem}, not {table.shape}", "give a row of the same columns for each", code="E428")
-        if not np.isfinite(table).all():
-            raise ModelError("class embeddings hold NaN or infinity", "fill them in", code="E428")
+        lowered = self.metadata.calibration if calibration is None else calibration
+        trained = set(self._file.metadata.labels)
+        return self._replace_classes(labels, embedding_rows(table, labels, width, trained=trained, calibration=lowered))
+
+    def _replace_classes(self, labels: Sequence[str], rows: ClassRows) -> "Model":
         model = copy(self)
         model.metadata = replace(self.metadata, output=SingleLabel(classes=tuple(labels)))
-        model._tables = {CLASS_EMBEDDINGS: np.ascontiguousarray(table, np.float32)}
-        lowered = self.metadata.calibration if calibration is None else calibration
-        own_labels = set(self._file.metadata.labels)
-        model._lowered = np.array([lowered if label in own_labels else 0.0 for label in labels], np.float32)
+        model._class_rows = rows
         return model
 
     def _need_prototypes(self) -> None:
@@ -298,13 +285,7 @@ class Model:
             TextError: If it is not a usable text.
             VectorError: If it is not a usable vector.
         """
-        if isinstance(self.input, Vectors):
-            return self.input.decode(source)
-        if isinstance(self.input, Tokens):
-            return self.input.decode(to_text(source))
-        image = to_image(source)
-        convert = graph_input if self.with_preprocessing else resize_crop
-        return convert(image, self.preprocess)
+        return to_feed(source, self.input, keeps_size=self.with_preprocessing)
 
     def outputs_of(
         self, feeds: Sequence[NDArray[Any]], names: Sequence[str], *, batch: int = BATCH
@@ -372,10 +353,9 @@ class Model:
     def run(self, rows: Any, output: str = "") -> NDArray[np.float32]:
         """Run the graph on one batch of decoded examples."""
         feed = rows if self.with_preprocessing else self.input.feed(rows)
-        outputs = self._file.run(feed, self._tables, output)
-        if self._lowered is None or output:
-            return outputs
-        return lower(outputs, self._lowered, probabilities=self.with_preprocessing)
+        outputs = self._file.run(feed, self._class_rows.tables, output)
+        # Of another output than the first, columns are no classes.
+        return outputs if output else self._class_rows.lower(outputs, probabilities=self.with_preprocessing)
 
     def check_outputs(self, outputs: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
         """Return outputs for named examples if `CheckedSession.check` accepts them."""

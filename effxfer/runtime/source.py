@@ -4,16 +4,17 @@ An image as a path, an image file's bytes or decoded; a text as a string, a pair
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.runtime.images.preprocess import ImageError, decode
+from effxfer.runtime.images.crop import graph_input, resize_crop
+from effxfer.runtime.images.preprocess import ImageError, Preprocess, decode
 from effxfer.runtime.inputs import Input
 from effxfer.runtime.text import tokens
 from effxfer.runtime.text.errors import TextError
-from effxfer.runtime.vectors.vectors import VectorRow
+from effxfer.runtime.vectors.vectors import VectorRow, Vectors
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,6 +28,30 @@ def name_of(source: Source, place: int, input: Input) -> str:
         return f"{source.file}:{source.row}"
     paths = (str, Path) if input.kind == "image" else (Path,)
     return str(source) if isinstance(source, paths) else f"{input.kind} {place + 1}"
+
+
+def to_feed(source: Source, input: Input, *, keeps_size: bool = False) -> NDArray[Any]:
+    """Decode one example for the input of a network.
+
+    Args:
+        source: An image, a text or a vector, as the input asks for.
+        input: What the network takes.
+        keeps_size: Whether an image is not resized, for a graph that itself resizes and crops.
+
+    Returns:
+        uint8 `(S, S, 3)`, or `(H, W, 3)` of its own size; ids of a text, int32 `(n,)`; a vector, float32 `(D,)`.
+
+    Raises:
+        ImageError: If it is not a usable image.
+        TextError: If it is not a usable text.
+        VectorError: If it is not a usable vector.
+    """
+    if isinstance(input, Vectors):
+        return input.decode(source)
+    if isinstance(input, tokens.Tokens):
+        return input.decode(to_text(source))
+    assert isinstance(input, Preprocess)
+    return (graph_input if keeps_size else resize_crop)(to_image(source), input)
 
 
 def to_image(source: Source) -> "Image.Image":

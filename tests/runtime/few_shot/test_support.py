@@ -72,7 +72,7 @@ def test_a_prototype_is_the_mean_of_its_images(file, support):
     known = learn(model, read_support(support))
     features = model.features(sorted((support / "grün").glob("*.png")))
     assert known.labels == ("blau", "grün", "rot")
-    assert np.allclose(known._tables["prototypes"][1], features.mean(0), atol=1e-6)
+    assert np.allclose(known._class_rows.tables["prototypes"][1], features.mean(0), atol=1e-6)
 
 
 def test_the_program_takes_support(file, support, capsys):
