@@ -1,4 +1,4 @@
-"""Durable writes: atomic files and directories, digests, locks, journals.
+"""Durable writes: atomic files and directories, digests, journals.
 
 A visible file is complete: it is written under a temporary name beside its path, flushed to the disk, and renamed.
 """
@@ -8,25 +8,21 @@ import hashlib
 import json
 import os
 import shutil
-import socket
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from effxfer import progress
-from effxfer.errors import LockedError, ResourceError
+from effxfer.errors import ResourceError
 from effxfer.runtime.reading import open_regular, read_regular
 
 # Hidden, so that walks of data and globs pass it by; by the process number in it `remove_abandoned` knows its writer.
 PARTIAL = ".effxfer-partial-"
 # No name that a user is likely to choose: `remove_abandoned` splits at it.
 REPLACED = "-~replaced~-"
-# Longer than `is_locked` holds the lock to look, and still "at once" to a user.
-LOCK_SECONDS = 0.3
-# Chosen, not measured: 16 GB of weights; 2 GB of cached lists, which are read whole; a holder has about 100 bytes.
-LARGEST, LARGEST_SEALED, LARGEST_HOLDER = 2**34, 2**31, 2**16
+# Chosen, not measured: 16 GB of weights; 2 GB of cached lists, which are read whole.
+LARGEST, LARGEST_SEALED = 2**34, 2**31
 OUT_HINT = "give another `out`"
 SEALED = '{"sha256":"%s","content":'
 
@@ -140,66 +136,6 @@ def remove_abandoned(folder: Path, *, deep: bool = True) -> list[Path]:
         else:
             path.unlink(missing_ok=True)
     return partials
-
-
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder against other processes; the kernel frees the lock when this process dies.
-
-    A folder that was created for the lock is removed afterwards if nothing was written to it.
-
-    Raises:
-        LockedError: At once, naming the holder, if another process holds it (for longer than a look by `is_locked`).
-    """
-    from filelock import FileLock, Timeout
-
-    holder, created = folder / ".lock.json", list[Path]()
-    with name_disk_errors(folder):
-        created = [place for place in (folder, *folder.parents) if not place.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        # The kernel frees it with its process; a lock that is a file stays: Optuna's costs
-        # 30 s after a crash (measured).
-        lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
-        try:
-            # Every 0.05 s, as filelock by default.
-            lock.acquire(poll_interval=LOCK_SECONDS / 6)
-        except Timeout:
-            facts = _read_json(holder)
-            who = f"process {facts.get('pid', '?')} on {facts.get('host', '?')} since {facts.get('since', '?')}"
-            raise LockedError(f"{folder} is in use by {who}", "wait for it, or give another `out`") from None
-    try:
-        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        write_atomic(holder, json.dumps(facts))
-        yield
-    finally:
-        _remove_lock(folder, holder, created)
-        lock.release()
-
-
-def _remove_lock(folder: Path, holder: Path, created: Sequence[Path]) -> None:
-    """Remove the lock's files from an otherwise empty folder, and the folders that were created for it."""
-    with suppress(OSError):
-        holder.unlink(missing_ok=True)
-        # Under the lock: filelock sees that the file which it waited for has no name any more, and makes it anew.
-        if {file.name for file in folder.glob("*")} <= {".lock"}:  # or it was removed in the block
-            (folder / ".lock").unlink(missing_ok=True)
-            for place in (place for place in created if place.exists()):
-                place.rmdir()
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether another process has locked a folder."""
-    from filelock import FileLock, Timeout
-
-    if not (folder / ".lock").is_file():
-        return False
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # it was removed meanwhile, or belongs to another user
-        return False
 
 
 def append_line(file: Path, row: Mapping[str, Any]) -> None:
@@ -318,13 +254,6 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return _row(read_regular(file, LARGEST_HOLDER)) or {}
-    except OSError:
-        return {}
 
 
 def _row(text: bytes) -> dict[str, Any] | None:

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -17,14 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effxfer import files, progress
-from effxfer.errors import LockedError, ResourceError
+from effxfer.errors import ResourceError
 from effxfer.files import (
     PARTIAL,
     REPLACED,
     append_line,
     digest,
-    is_locked,
-    lock_folder,
     read_lines,
     read_sealed,
     remove_abandoned,
@@ -230,81 +226,6 @@ def test_a_sweep_spares_the_living_and_what_nobody_wrote(tmp_path):
     assert names(tmp_path) == sorted([*spared, "sub"])
 
 
-HOLD = """
-    with lock_folder(Path(sys.argv[1])):
-        print('held', flush=True)
-        time.sleep(60)
-"""
-
-
-@pytest.fixture
-def holder(tmp_path):
-    start = "import sys, time; from pathlib import Path; from effxfer.files import lock_folder\n"
-    command = [sys.executable, "-c", start + textwrap.dedent(HOLD), str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-
-def test_a_second_process_is_refused_and_told_by_whom(tmp_path, holder):
-    assert is_locked(tmp_path)
-    with pytest.raises(LockedError, match=f"process {holder.pid} on ") as caught, lock_folder(tmp_path):
-        pass
-    assert caught.value.exit_code == 7
-
-
-def test_a_lock_dies_with_its_process(tmp_path, holder):
-    holder.kill()
-    holder.wait()
-    assert not is_locked(tmp_path)
-    with lock_folder(tmp_path):
-        assert json.loads((tmp_path / ".lock.json").read_text())["pid"] == os.getpid()
-
-
-def test_looking_does_not_disturb_who_wants_to_work(tmp_path):
-    (tmp_path / ".lock").touch()
-    watcher = get_context("fork").Process(target=_look_without_end, args=(tmp_path,))
-    watcher.start()
-    try:
-        for _ in range(20):
-            with lock_folder(tmp_path):
-                time.sleep(0.002)
-    finally:
-        watcher.kill()
-        watcher.join()
-
-
-def _look_without_end(folder: Path) -> None:
-    while True:
-        is_locked(folder)
-        time.sleep(0.001)
-
-
-def test_an_error_in_the_block_frees_the_lock_and_is_not_mistaken_for_one_of_the_lock(tmp_path):
-    from filelock import Timeout
-
-    with pytest.raises(Timeout), lock_folder(tmp_path):
-        raise Timeout("of something else")
-    assert not is_locked(tmp_path)
-    assert not is_locked(tmp_path / "none")
-
-
-def test_a_lock_leaves_nothing_where_nothing_was_written(tmp_path):
-    with pytest.raises(SystemExit), lock_folder(tmp_path / "runs" / "mine"):
-        raise SystemExit
-    assert names(tmp_path) == []
-    (tmp_path / "mine").mkdir()
-    with lock_folder(tmp_path / "mine"):
-        pass
-    assert names(tmp_path) == ["mine"]
-    with lock_folder(tmp_path / "other"):
-        (tmp_path / "other" / "result").touch()
-    assert names(tmp_path / "other") == [".lock", "result"]
-
-
 rows = st.lists(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=5), max_size=3), max_size=4)
 
 
@@ -392,11 +313,3 @@ def test_lines_that_cannot_be_read_are_left_out_and_told_of(tmp_path):
     with progress.show_through(lambda label, total: None, said.append):
         assert read_lines(tmp_path / "rows") == [{"a": 1}, {"a": 2}]
     assert said == [f"{tmp_path / 'rows'} is damaged: 4 of its 6 lines cannot be read and are left out"]
-
-
-@pytest.mark.parametrize("content", [b"[]", b"\xff", b"", b'"x"'])
-def test_a_holder_that_cannot_be_read_is_unknown(tmp_path, content):
-    with lock_folder(tmp_path):
-        (tmp_path / ".lock.json").write_bytes(content)
-        code = "try: lock_folder(Path(sys.argv[1])).__enter__()\nexcept Exception as error: print(error)"
-        assert "is in use by process ? on ? since ?" in python(code, tmp_path).stdout

@@ -13,7 +13,7 @@ from typing import Any, Self
 from effxfer.errors import LockedError, ResourceError, missing_package
 from effxfer.process.pool import ChildPool, Outcome
 from effxfer.process.pool_child import error_from_json, error_to_json
-from effxfer.process.scratch import lock_folder, scratch_folder
+from effxfer.process.scratch import scratch_folder, user_lock_folder
 
 TRIES = 4  # of a step whose worker or process dies: chosen
 UNLOCK_SECONDS = 30.0  # in which the process of a dead worker ends and the kernel frees its lock
@@ -35,7 +35,7 @@ def run_task(name: str, module: str, request: Mapping[str, Any], threads: int, r
         text = f"{request['out']} does not exist on {os.uname().nodename}"
         return error_to_json(ResourceError(text, "give an `out` that all machines of the cluster share"))
     node = ray.get_runtime_context().get_node_id()
-    locks = lock_folder(f"{run}-{node[:12]}")
+    locks = user_lock_folder(f"{run}-{node[:12]}")
     slots = max(1, int(_cores_of(node)) // threads)
     until = time.monotonic() + UNLOCK_SECONDS
     while True:

@@ -13,13 +13,14 @@ from effxfer.data.history import History
 from effxfer.data.load import scan
 from effxfer.data.settings import DataSettings
 from effxfer.errors import ModelFileError, SettingsError, join_sentences
-from effxfer.files import digest, is_locked, lock_folder, remove_abandoned
+from effxfer.files import digest, remove_abandoned
 from effxfer.net.backbones.trust import trust_sources
 from effxfer.pipeline.graph import linked_steps
 from effxfer.pipeline.parallel import Schedule, check_jobs, threads_per_job
 from effxfer.pipeline.plan import NETWORK_KINDS, Plan, Step, read_plan
 from effxfer.pipeline.ray_cluster import RayCluster
 from effxfer.pipeline.teachers import settings_to_check, settings_with_teacher
+from effxfer.process.folder_lock import is_locked, lock_folder
 from effxfer.process.pool import ChildPool, Executor
 from effxfer.process.rank import leads
 from effxfer.process.scratch import scratch_folder

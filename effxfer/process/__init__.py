@@ -1,1 +1,1 @@
-"""Processes: child processes that end with their parent, signals, temporary folders."""
+"""Processes: child processes that end with their parent, signals, locks, temporary folders."""

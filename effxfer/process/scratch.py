@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 from effxfer.errors import ResourceError
-from effxfer.files import is_locked
+from effxfer.process.folder_lock import is_locked
 
 # A glob in a shared folder: no other program's names may match it.
 PREFIX = "effxfer-"
@@ -29,7 +29,7 @@ def scratch_folder() -> Iterator[Path]:
             yield path
 
 
-def lock_folder(name: str) -> Path:
+def user_lock_folder(name: str) -> Path:
     """Return a folder for locks that all processes of this user on this machine share; it stays.
 
     Args:

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from effxfer import progress
 from effxfer.errors import SettingsError
-from effxfer.files import lock_folder, remove_abandoned
+from effxfer.files import remove_abandoned
+from effxfer.process.folder_lock import lock_folder
 from effxfer.runtime.outputs.regression import Regression
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features

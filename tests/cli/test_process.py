@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from effxfer.files import lock_folder
+from effxfer.process.folder_lock import lock_folder
 from tests import plans, tiny
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from effxfer.artifact import Artifact
 from effxfer.errors import DataError, GateError, ResourceError, SettingsError
-from effxfer.files import is_locked
 from effxfer.pipeline import parallel
 from effxfer.pipeline import run as pipeline
 from effxfer.pipeline.parallel import Schedule, check_jobs, module_folders, threads_per_job
 from effxfer.pipeline.plan import read_plan
 from effxfer.process.children import PACKAGE
+from effxfer.process.folder_lock import is_locked
 from effxfer.process.pool import Outcome
 from effxfer.stages.runner.context import RunContext
 from tests import plans

@@ -6,11 +6,12 @@ import pytest
 
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.errors import DataError, LockedError, ModelFileError, SettingsError
-from effxfer.files import lock_folder, sha256
+from effxfer.files import sha256
 from effxfer.page.page import is_intact
 from effxfer.pipeline import run as pipeline
 from effxfer.pipeline.plan import read_plan
 from effxfer.pipeline.teachers import settings_to_check, teacher_step
+from effxfer.process.folder_lock import lock_folder
 from effxfer.stages.runner.context import RunContext
 from tests import plans, tiny
 

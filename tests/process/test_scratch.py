@@ -11,7 +11,7 @@ import pytest
 
 from effxfer.errors import ResourceError
 from effxfer.process import scratch
-from effxfer.process.scratch import lock_folder, scratch_folder
+from effxfer.process.scratch import scratch_folder, user_lock_folder
 from tests.package_source import complaints, tree
 
 OWN = {
@@ -76,12 +76,12 @@ def test_what_is_in_use_or_nobodys_stays(place):
 
 
 def test_a_folder_of_locks_is_shared_and_ones_own(place):
-    folder = lock_folder("a")
-    assert (folder, folder.stat().st_mode & 0o777) == (lock_folder("a"), 0o700)
+    folder = user_lock_folder("a")
+    assert (folder, folder.stat().st_mode & 0o777) == (user_lock_folder("a"), 0o700)
     folder.rmdir()
     folder.symlink_to(place)
     with pytest.raises(ResourceError, match="another user's"):
-        lock_folder("a")
+        user_lock_folder("a")
 
 
 def test_no_other_file_makes_temporary_ones():

@@ -12,8 +12,8 @@ import torch
 
 from effxfer import progress
 from effxfer.errors import LockedError, ModelFileError, SettingsError
-from effxfer.files import lock_folder
 from effxfer.net.heads.build import build_head
+from effxfer.process.folder_lock import lock_folder
 from effxfer.report import Report
 from effxfer.search.judging.metrics import measure
 from effxfer.search.space import SearchSettings

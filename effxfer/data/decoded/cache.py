@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from effxfer.data.decoded.store import Store
 from effxfer.data.sources.file_hashes import warn_unwritable
 from effxfer.errors import LockedError, ResourceError, SettingsError
-from effxfer.files import lock_folder, read_sealed, remove_abandoned, sha256, write_directory, write_sealed
+from effxfer.files import read_sealed, remove_abandoned, sha256, write_directory, write_sealed
+from effxfer.process.folder_lock import lock_folder
 
 # For the manifest, and for blocks of the file system that are filled in part.
 HEADROOM = 1.1

@@ -13,7 +13,8 @@ from effxfer.data.history import NONE, SPLITS_FILE, History, write_history
 from effxfer.data.settings import DataSettings
 from effxfer.data.task import Task
 from effxfer.errors import LockedError, ModelFileError, ResourceError, SettingsError
-from effxfer.files import lock_folder, read_lines, remove_abandoned, write_directory
+from effxfer.files import read_lines, remove_abandoned, write_directory
+from effxfer.process.folder_lock import lock_folder
 from effxfer.report import Report
 from effxfer.settings import Settings
 from effxfer.stages.data.split_history import places_of

@@ -7,7 +7,8 @@ import pytest
 
 from effxfer.data.decoded import cache, store
 from effxfer.errors import SettingsError
-from effxfer.files import lock_folder, read_sealed, write_sealed
+from effxfer.files import read_sealed, write_sealed
+from effxfer.process.folder_lock import lock_folder
 from effxfer.progress import show_through
 
 

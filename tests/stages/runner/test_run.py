@@ -6,7 +6,8 @@ import pytest
 from effxfer.artifact import MANIFEST
 from effxfer.data.settings import DataSettings
 from effxfer.errors import LockedError, ModelFileError, SettingsError
-from effxfer.files import lock_folder, sha256
+from effxfer.files import sha256
+from effxfer.process.folder_lock import lock_folder
 from effxfer.report import Measurement, Report
 from effxfer.stages import STAGES
 from effxfer.stages.runner.context import RunContext
