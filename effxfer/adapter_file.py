@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from effxfer.documents import AdapterDocument, find_mistake
+from effxfer.documents.documents import AdapterDocument
+from effxfer.documents.find_mistake import find_mistake
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.report import Measurement, Report

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effxfer import __version__
-from effxfer.documents import ManifestDocument, find_mistake
+from effxfer.documents.documents import ManifestDocument
+from effxfer.documents.find_mistake import find_mistake
 from effxfer.errors import ModelFileError, did_you_mean
 from effxfer.files import digest, sha256, write_atomic
 from effxfer.memory_file import MEMORY, read_memory, write_memory

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effxfer.data.continual.memory import Memory
-from effxfer.documents import MemoryDocument, find_mistake
+from effxfer.documents.documents import MemoryDocument
+from effxfer.documents.find_mistake import find_mistake
 from effxfer.errors import ModelFileError
 from effxfer.signed_safetensors import Kind, SignedFile
 

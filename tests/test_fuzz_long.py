@@ -1,6 +1,7 @@
 """Two thousand mutations each of exported files, tables and pipelines: refused or read, in bounded time and memory.
 
-Manifests, tickets and adapters have theirs in `test_documents`. `EFFXFER_FUZZ` sets another number of mutations.
+Manifests, tickets and adapters have theirs in `documents.test_find_mistake`. `EFFXFER_FUZZ` sets another number of
+mutations.
 """
 
 import csv

@@ -121,7 +121,12 @@ def test_plain_values_make_the_same_settings(settings):
 
 def every(cls=Settings):
     """All settings models of effxfer; those of documents are read, and never written by themselves."""
-    below = [other for sub in cls.__subclasses__() for other in every(sub) if sub.__module__ != "effxfer.documents"]
+    below = [
+        other
+        for sub in cls.__subclasses__()
+        for other in every(sub)
+        if not sub.__module__.startswith("effxfer.documents.")
+    ]
     return [cls, *below] if cls.__module__.startswith("effxfer.") and cls is not Settings else below
 
 

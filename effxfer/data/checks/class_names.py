@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from effxfer.data.listing import Finding, LabelKind, first_names
-from effxfer.documents import LONGEST_NAME
+from effxfer.documents.fields import LONGEST_NAME
 
 KINDS_WITHOUT_CLASSES = ("none", "value")
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from effxfer.documents import TicketDocument, find_mistake
+from effxfer.documents.documents import TicketDocument
+from effxfer.documents.find_mistake import find_mistake
 from effxfer.errors import ModelFileError
 from effxfer.files import digest
 from effxfer.net.backbones import trust

@@ -5,7 +5,7 @@ import pytest
 from effxfer.data.checks.class_names import check_names
 from effxfer.data.load import scan, survey
 from effxfer.data.settings import DataSettings
-from effxfer.documents import LONGEST_NAME
+from effxfer.documents.fields import LONGEST_NAME
 from effxfer.errors import DataError
 
 

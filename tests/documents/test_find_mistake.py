@@ -12,7 +12,9 @@ import torch
 from effxfer import adapter_file
 from effxfer.adapter_file import AdapterFile
 from effxfer.artifact import MANIFEST, Artifact, Manifest, describe, save
-from effxfer.documents import EDITS, AdapterDocument, ManifestDocument, TicketDocument, find_mistake
+from effxfer.documents.documents import AdapterDocument, ManifestDocument, TicketDocument
+from effxfer.documents.edit_documents import EDITS
+from effxfer.documents.find_mistake import find_mistake
 from effxfer.errors import EffxferError, ModelFileError
 from effxfer.files import write_directory
 from effxfer.net import edits
