@@ -40,9 +40,9 @@ def workers(folder: Path) -> dict[str, Any]:
 
 def loaded(folder: Path) -> tuple[Any, Any]:
     """The bundled backbone, and digits."""
-    from effxfer.artifact import open_model
     from effxfer.data.load import load
     from effxfer.data.settings import DataSettings
+    from effxfer.model_source import open_model
     from effxfer.net.settings import BackboneSettings
 
     net, _ = open_model(BackboneSettings(source="resnet20-cifar10"))

@@ -57,9 +57,9 @@ def write_sentences(file: Path) -> None:
 
 def effxfer_epochs(folder: Path) -> Iterator[float]:
     """Give the sentences per second of each epoch of `fit`; texts were tokenized before."""
-    from effxfer.artifact import open_model
     from effxfer.data.load import load
     from effxfer.data.settings import DataSettings
+    from effxfer.model_source import open_model
     from effxfer.net.heads.head_edits import set_head
     from effxfer.net.settings import BackboneSettings
     from effxfer.train.devices import pick_device

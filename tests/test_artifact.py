@@ -7,23 +7,9 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from effxfer import artifact
-from effxfer.artifact import (
-    MANIFEST,
-    SEAL,
-    WEIGHTS,
-    Artifact,
-    bundled_models,
-    find,
-    identity,
-    key_of,
-    open_model,
-    read_manifest,
-    save,
-)
+from effxfer.artifact import MANIFEST, SEAL, WEIGHTS, Artifact, key_of, read_manifest, save
 from effxfer.errors import ModelFileError
 from effxfer.files import write_directory
-from effxfer.net.settings import BackboneSettings
 from tests import tiny
 from tests.forged import listed, reseal
 
@@ -148,11 +134,6 @@ def test_no_other_seal_will_do(copy, seal):
         Artifact.load(copy)
 
 
-def test_the_bundled_models_are_whole():
-    for name in bundled_models():
-        assert find(name).net().output.width
-
-
 def test_another_schema_is_refused_by_its_number(copy):
     rewrite(copy, schema=99)
     with pytest.raises(ModelFileError, match="schema 99"):
@@ -192,33 +173,6 @@ def test_weights_that_do_not_fit_are_named(copy):
     with pytest.raises(ModelFileError, match="does not fit") as caught:
         Artifact.load(copy).net()
     assert caught.value.code == "E405"
-
-
-def test_find_tells_directories_from_libraries(dense):
-    assert find("timm:resnet18") is None
-    assert find(str(dense.path)).manifest == dense.manifest
-
-
-def test_a_bundled_model_is_found_by_name_or_suggested(dense, tmp_path, monkeypatch):
-    shutil.copytree(dense.path, tmp_path / "models" / "colours")
-    monkeypatch.setattr(artifact, "bundled_folder", lambda kind: tmp_path / kind)
-    assert bundled_models() == ["colours"]
-    assert find("colours").manifest == dense.manifest
-    with pytest.raises(ModelFileError, match="did you mean 'colours'"):
-        find("colors")
-
-
-def test_a_model_can_be_a_backbone(dense):
-    net, notes = open_model(BackboneSettings(source=str(dense.path)))
-    with torch.inference_mode():
-        assert torch.equal(net(pixels()), dense.net()(pixels()))
-    assert "finetune" in notes[0]
-
-
-def test_a_model_moved_elsewhere_is_the_same_backbone(dense, copy):
-    here, there = (identity(BackboneSettings(source=str(path))) for path in (dense.path, copy))
-    assert here == there
-    assert here != identity(BackboneSettings(source=str(copy), size=20))
 
 
 @pytest.mark.parametrize(

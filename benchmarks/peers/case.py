@@ -62,7 +62,7 @@ class Case:
 
     def network(self) -> Any:
         """Open the pretrained network, without a head for the task."""
-        from effxfer.artifact import open_model
+        from effxfer.model_source import open_model
 
         return open_model(self.source)[0]
 

@@ -87,7 +87,7 @@ def open_task(data: str, backbone: str, size: int, folder: Path) -> Task:
 
 def untrained(backbone: str, size: int, seed: int) -> Net:
     """Open a network with weights that are drawn from a seed."""
-    from effxfer.artifact import open_model
+    from effxfer.model_source import open_model
     from effxfer.net.reinitialize import initial_weights
 
     told = {"size": size, "pretrained": False, **settings_of(backbone)}

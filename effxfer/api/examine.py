@@ -10,9 +10,10 @@ from typing import Any
 from effxfer.api.job import stop_if_previewing
 from effxfer.api.result import Backbone, Reported
 from effxfer.api.sources import Data, PathLike, data_table, inner_table, table_of
-from effxfer.artifact import bundled_folder, bundled_models, read_manifest
+from effxfer.artifact import read_manifest
 from effxfer.data.listing import Finding, raise_errors
 from effxfer.data.settings import DataSettings
+from effxfer.model_source import bundled_folder, bundled_models
 from effxfer.net.settings import BackboneSettings
 from effxfer.report import Report, Table
 from effxfer.settings import build

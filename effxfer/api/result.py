@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effxfer import adapter_file, artifact
+from effxfer import adapter_file, model_source
 from effxfer.adapter_file import AdapterFile
 from effxfer.artifact import Artifact, Manifest
 from effxfer.net.backbones.trust import trust_sources
@@ -143,7 +143,7 @@ class Backbone:
             ModelFileError: If its weights are absent or do not fit.
         """
         with trust_sources(self.settings.source):
-            net, _ = artifact.open_model(self.settings)
+            net, _ = model_source.open_model(self.settings)
         return net.eval()
 
 

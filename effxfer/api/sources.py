@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effxfer import artifact
+from effxfer import model_source
 from effxfer.api.result import Backbone, Result
 from effxfer.artifact import Artifact
 from effxfer.data.listing import NOUNS, SPLITS, Listing
@@ -181,7 +181,7 @@ def network_of(source: Network, backbone: Mapping[str, Any]) -> Artifact | Backb
         return network_of(name, {key: value for key, value in table.items() if key != "source"})
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
-        origin = artifact.find(name) or build(BackboneSettings, {"source": name, **backbone}, "backbone")
+        origin = model_source.find(name) or build(BackboneSettings, {"source": name, **backbone}, "backbone")
         if backbone and isinstance(origin, Artifact):
             raise _opened_source_error(name)
         return origin

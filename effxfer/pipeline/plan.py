@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effxfer.artifact import bundled_folder
 from effxfer.data.continual.dated_folders import expand_folders
 from effxfer.data.settings import DataSettings
 from effxfer.errors import DataError, SettingsError, did_you_mean, join_sentences, shorten
+from effxfer.model_source import bundled_folder
 from effxfer.net.settings import BackboneSettings
 from effxfer.settings import build, problems
 from effxfer.stages import STAGES, stage_of

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from effxfer.artifact import bundled_folder
 from effxfer.data.settings import DataSettings
 from effxfer.data.texts.modality import holds_texts
 from effxfer.errors import SettingsError, did_you_mean
+from effxfer.model_source import bundled_folder
 from effxfer.pipeline.plan import apply_change
 from effxfer.settings import build, problems
 

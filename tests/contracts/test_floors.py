@@ -12,7 +12,7 @@ from tests.package_source import PACKAGE as ROOT
 FLOORS = [
     {"errors", "pareto", "report", "files", "process", "progress", "signed_safetensors"},
     {"documents", "settings", "toml", "data", "net"},
-    {"adapter_file", "artifact", "memory_file", "train"},
+    {"adapter_file", "artifact", "memory_file", "model_source", "train"},
     {"prune", "transfer", "search", "deploy", "benchmark", "transferability"},
     {"stages"},
     {"pipeline", "page"},

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from effxfer.artifact import bundled_folder
 from effxfer.errors import SettingsError
+from effxfer.model_source import bundled_folder
 from effxfer.pipeline.plan import read_plan
 from effxfer.pipeline.plan_json import plan_from_json, plan_to_json
 from tests import plans

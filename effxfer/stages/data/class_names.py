@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from effxfer import artifact
+from effxfer import model_source
 from effxfer.data.labels.captions import fill_prompts, require_place
 from effxfer.data.word_vectors import embed_names
 from effxfer.errors import DataError, ModelFileError, SettingsError
@@ -64,7 +64,7 @@ def embed_class_names(names: Sequence[str], encoder: str, prompts: Sequence[str]
 
 def _encode(names: Sequence[str], encoder: str, prompts: Sequence[str], device: Device) -> Tensor:
     """Return embeddings of length 1, `(C, E)`."""
-    net, _ = artifact.open_model(BackboneSettings(source=encoder))
+    net, _ = model_source.open_model(BackboneSettings(source=encoder))
     if net.input.kind != "text":
         hint = "name a text encoder, such as hf:FOLDER; for images the .onnx file of a dual encoder"
         raise SettingsError(f"{encoder} takes {net.input.unit}, not texts", hint)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from effxfer import artifact
+from effxfer import model_source
 from effxfer.data.listing import Finding
 from effxfer.data.settings import DataSettings
 from effxfer.net.settings import BackboneSettings
@@ -35,7 +35,7 @@ def find_mislabelled(
         ModelFileError: If its weights do not fit.
         DataError: If the data cannot be loaded.
     """
-    net, _ = artifact.open_model(backbone)
+    net, _ = model_source.open_model(backbone)
     net.set_input_size(net.input.size)
     device, task = pick_device(context.device), load_task(data, net.input, context)
     net.to(device.torch)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from effxfer import artifact, progress
+from effxfer import model_source, progress
 from effxfer.benchmark.protocol.latency import compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.data.checks.enough import require_folds
@@ -102,7 +102,7 @@ def score_backbone(
     """Compute and score a backbone's features, and export it with a new head for the task's classes."""
     if settings.size and not backbone.size:
         backbone = backbone.model_copy(update={"size": settings.size})
-    net, notes = artifact.open_model(backbone)
+    net, notes = model_source.open_model(backbone)
     # A trial run: only here is seen that a backbone cannot take images of this side.
     net.set_input_size(net.input.size)
     task = load_task(data, net.input, context)
@@ -126,7 +126,7 @@ def source_probabilities(
 ) -> NDArray[np.float64] | None:
     """Return a backbone's probabilities of its own source classes `(N, Z)`; None if its classifier is not known."""
     classifier = net.head if net.classes else None
-    if classifier is None and artifact.find(backbone.source) is None:
+    if classifier is None and model_source.find(backbone.source) is None:
         classifier = source_classifier(backbone, features.shape[1])
     if classifier is None:
         return None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from effxfer import artifact
+from effxfer import model_source
 from effxfer.artifact import Artifact
 from effxfer.data.history import NONE, SPLITS_FILE, History, Record, read_history, record_of
 from effxfer.data.listing import Listing
@@ -31,7 +31,7 @@ def history_of(source: Source, settings: StageSettings) -> History:
     networks = [*backbones, start] if not isinstance(start, TicketFile) else backbones
     history = NONE
     for network in networks:
-        model = network if isinstance(network, Artifact) else artifact.find(network.source)
+        model = network if isinstance(network, Artifact) else model_source.find(network.source)
         history = history.with_records(_records(model) if model else ())
     return replace(history, keeps_classes=learned_in_time(source))
 
@@ -39,9 +39,9 @@ def history_of(source: Source, settings: StageSettings) -> History:
 def learned_in_time(source: Source) -> bool:
     """Whether a stage's input network learned tasks one after another."""
     start = source.base if isinstance(source, AdapterOnBase) else source
-    model = (
-        start if isinstance(start, Artifact) else None if isinstance(start, TicketFile) else artifact.find(start.source)
-    )
+    if isinstance(start, TicketFile):
+        return False
+    model = start if isinstance(start, Artifact) else model_source.find(start.source)
     return model is not None and learns_in_time(model)
 
 

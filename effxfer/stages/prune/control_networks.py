@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from effxfer import artifact
+from effxfer import model_source
 from effxfer.data.batches.batches import seed_of
 from effxfer.data.task import Task
 from effxfer.data.text_input import read_alike
@@ -124,12 +124,12 @@ def open_control_backbones(settings: Channels, like: Input, device: Device) -> d
 
 def open_control_backbone(backbone: BackboneSettings, like: Input) -> Net:
     """Open one control backbone with the input of another network; see `open_control_backbones`."""
-    if artifact.find(backbone.source) is None:
+    if model_source.find(backbone.source) is None:
         inherited = {
             name: getattr(backbone, name) or getattr(like, name, None) for name in ("size", "crop_pct", "crop")
         }
         backbone = backbone.model_copy(update=inherited)
-    net, _notes = artifact.open_model(backbone)
+    net, _notes = model_source.open_model(backbone)
     net.input = read_alike(net.input, like)
     net.set_input_size(net.input.size)
     return net

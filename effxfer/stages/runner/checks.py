@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from effxfer import artifact
+from effxfer import model_source
 from effxfer.data.listing import Listing, first_names
 from effxfer.errors import SettingsError
 from effxfer.net.settings import BackboneSettings
@@ -149,7 +149,7 @@ def check_backbone(backbone: BackboneSettings) -> None:
     from effxfer.net.backbones.architectures import require
 
     try:
-        if artifact.find(backbone.source) is None:
+        if model_source.find(backbone.source) is None:
             # Reads the weights file to digest it, and so finds out whether it is there.
             backbone.identity()
             require(backbone.source)

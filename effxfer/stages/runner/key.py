@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from effxfer import artifact
+from effxfer import artifact, model_source
 from effxfer.artifact import Artifact
 from effxfer.data.listing import Listing
 from effxfer.data.load import require_unit, scan
@@ -100,13 +100,13 @@ def settings_identity(settings: StageSettings) -> dict[str, Any]:
     """Return the settings as plain values, with networks identified by the content of their files."""
     plain = settings.plain()
     for name, backbones in settings.networks.items():
-        plain[name] = [artifact.identity(backbone) for backbone in backbones]
+        plain[name] = [model_source.identity(backbone) for backbone in backbones]
     teacher = plain.get("teacher") or {}
     # Later than results that have none.
     if not teacher.get("maps", True):
         del teacher["maps"]
     if settings.teacher_network:
-        plain["teacher"]["source"] = artifact.identity(settings.teacher_network)
+        plain["teacher"]["source"] = model_source.identity(settings.teacher_network)
     return plain
 
 

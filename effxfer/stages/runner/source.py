@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effxfer import artifact
+from effxfer import artifact, model_source
 from effxfer.adapter_file import AdapterFile
 from effxfer.artifact import MANIFEST, Artifact
 from effxfer.data.listing import Listing
@@ -60,7 +60,7 @@ def open_source(source: Source, texts: Iterable[str] = ()) -> "tuple[Net, tuple[
         from effxfer.net.text.new_encoder import new_encoder
 
         return new_encoder(source, texts)
-    return artifact.open_model(source)
+    return model_source.open_model(source)
 
 
 def with_width(source: Source, listings: Sequence[Listing]) -> Source:
@@ -77,7 +77,7 @@ def parent_of(source: Source) -> object:
         return source.manifest.key
     if isinstance(source, AdapterOnBase):
         return {"adapter": source.adapter.facts.identity, "base": parent_of(source.base)}
-    return {"ticket": source.facts.identity} if isinstance(source, TicketFile) else artifact.identity(source)
+    return {"ticket": source.facts.identity} if isinstance(source, TicketFile) else model_source.identity(source)
 
 
 def input_kind(source: Source) -> str:
@@ -89,7 +89,7 @@ def input_kind(source: Source) -> str:
         return input_kind(source.base)
     if isinstance(source, TicketFile):
         return str(source.facts.preprocess.get("kind", "image"))
-    model = source if isinstance(source, Artifact) else artifact.find(source.source)
+    model = source if isinstance(source, Artifact) else model_source.find(source.source)
     if model:
         return str(model.manifest.preprocess.get("kind", "image"))
     assert isinstance(source, BackboneSettings)
@@ -216,17 +216,17 @@ def point_to_weights(ticket: TicketFile, backbone: str) -> TicketFile:
 
 def body_of(backbone: BackboneSettings) -> "dict[str, Tensor]":
     """Open a backbone, and return the parameters and buffers of its body."""
-    net, _ = artifact.open_model(backbone)
+    net, _ = model_source.open_model(backbone)
     return {name: tensor for name, tensor in net.state_dict().items() if name.startswith("body.")}
 
 
 def _check_trust(named: BackboneSettings) -> None:
     """Check that a network named by a ticket may be built; model directories have their own check."""
-    if artifact.find(named.source) is None:
+    if model_source.find(named.source) is None:
         trust.check_trusted({"source": named.source.partition("@")[0], "args": named.args}, "the ticket")
 
 
 def _settings(ticket: TicketFile, backbone: str) -> BackboneSettings:
     """Return the settings of a backbone, with the arguments of the ticket's network unless it is a model directory."""
-    args = {} if artifact.find(backbone) else ticket.facts.backbone["args"]
+    args = {} if model_source.find(backbone) else ticket.facts.backbone["args"]
     return build(BackboneSettings, {"source": backbone, "args": args}, "backbone")

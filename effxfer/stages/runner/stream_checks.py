@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from effxfer import artifact
+from effxfer import model_source
 from effxfer.artifact import Artifact
 from effxfer.data.listing import Listing
 from effxfer.data.several_tables.join_listings import require_different_names
@@ -50,7 +50,7 @@ def model_of(source: Source) -> Artifact | None:
     base = source.base if isinstance(source, AdapterOnBase) else source
     if isinstance(base, Artifact):
         return base
-    return artifact.find(base.source) if isinstance(base, BackboneSettings) else None
+    return model_source.find(base.source) if isinstance(base, BackboneSettings) else None
 
 
 def require_same(recorded: Mapping[str, Any], strategy: str, scenario: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from effxfer import artifact
+from effxfer import model_source
 from effxfer.data.task import Task
 from effxfer.errors import ModelFileError, SettingsError
 from effxfer.net.net import Net
@@ -163,7 +163,7 @@ def open_backbones(net: Net, settings: Shrink) -> dict[str, tuple[Net, int]]:
     return {
         short: (
             open_control_backbone(backbone, net.input),
-            backbone.size or artifact.open_model(backbone)[0].input.size,
+            backbone.size or model_source.open_model(backbone)[0].input.size,
         )
         for short, backbone in backbones.items()
     }

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from effxfer import artifact
+from effxfer import model_source
 from effxfer.benchmark.protocol.latency import compare, onnx_runner
 from effxfer.benchmark.protocol.runners import feed_for
 from effxfer.data.task import Task
@@ -160,7 +160,7 @@ def candidates(net: Net, tasks: Sequence[Task], settings: Compete) -> tuple[list
     for network, backbone in short_names(settings.backbones).items():
         if network in networks:
             raise SettingsError(f"backbone {network} is already a candidate", "remove it from `backbones`")
-        networks[network], warnings = artifact.open_model(backbone)
+        networks[network], warnings = model_source.open_model(backbone)
         networks[network].input = read_alike(networks[network].input, net.input)
         notes += [f"{network}: {note}" for note in warnings]
     entered = [

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from effxfer.artifact import find
 from effxfer.data.task import Task
 from effxfer.errors import SettingsError
+from effxfer.model_source import find
 from effxfer.net.net import Net
 from effxfer.report import Report
 from effxfer.runtime.images.preprocess import Preprocess

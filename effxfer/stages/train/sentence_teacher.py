@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from effxfer import artifact, progress
+from effxfer import model_source, progress
 from effxfer.data.batches.buckets import length_order
 from effxfer.data.batches.collate import input_tensor
 from effxfer.data.task import Task
@@ -64,7 +64,7 @@ def teacher_loss(
 
 
 def _targets(source: str, task: Task, width: int, device: Device) -> Tensor:
-    teacher, _ = artifact.open_model(BackboneSettings(source=source))
+    teacher, _ = model_source.open_model(BackboneSettings(source=source))
     if teacher.input.kind != "text":
         raise SettingsError(f"teacher.source: {source} takes {teacher.input.unit}", "name a text encoder")
     # Longer texts than the student reads would be described by what it does not see.

@@ -3,8 +3,8 @@ import torch
 
 pytest.importorskip("tokenizers")
 
-from effxfer.artifact import open_model
 from effxfer.errors import SettingsError
+from effxfer.model_source import open_model
 from effxfer.net.settings import ENCODER, BackboneSettings
 from effxfer.net.text.new_encoder import new_encoder
 from tests.data.text_files import texts

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from effxfer.artifact import open_model
 from effxfer.benchmark.protocol import latency as protocol
 from effxfer.data.settings import DataSettings
 from effxfer.errors import GateError, ModelFileError, SettingsError
+from effxfer.model_source import open_model
 from effxfer.net.backbones.trust import trust
 from effxfer.net.settings import ENCODER, BackboneSettings
 from effxfer.prune.channels.latency_loop import PairedTiming

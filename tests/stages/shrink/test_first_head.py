@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from effxfer.artifact import open_model
+from effxfer.model_source import open_model
 from effxfer.stages.runner.context import RunContext
 from effxfer.stages.runner.tasks import load_task
 from effxfer.stages.shrink import first_head

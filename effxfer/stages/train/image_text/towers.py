@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from effxfer import artifact
+from effxfer import model_source
 from effxfer.data.labels.captions import fill_prompts
 from effxfer.data.task import Task
 from effxfer.errors import DataError, SettingsError
@@ -72,7 +72,7 @@ def open_pair(net: Net, settings: Clip, classes: Sequence[str]) -> Pair:
     except ClassTableError as error:
         raise DataError(error.problem, error.hint, code=error.code) from None
     old = net.text.net if net.text is not None and settings.text is None else None
-    text, notes = (old, ()) if old is not None else artifact.open_model(settings.text or USUAL)
+    text, notes = (old, ()) if old is not None else model_source.open_model(settings.text or USUAL)
     if not isinstance(text.input, Tokens) or text.input.takes_pairs:
         text_of = f"pairs of {text.input.unit}" if isinstance(text.input, Tokens) else text.input.unit
         raise SettingsError(f"the text tower takes {text_of}", "name an encoder of single texts, such as hf:FOLDER")
