@@ -16,7 +16,7 @@ from effxfer.pareto import pareto_front
 from effxfer.report import Report
 from effxfer.search.head_training import size_penalty
 from effxfer.search.space import Candidate
-from effxfer.search.worker import Search
+from effxfer.search.workers.worker import Search
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

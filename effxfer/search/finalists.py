@@ -17,7 +17,7 @@ from effxfer.search.finalist import Finalist, SearchResult, TimeHeads, front
 from effxfer.search.head_training import head_outputs, score_head, train_head
 from effxfer.search.report import report_of
 from effxfer.search.space import baseline
-from effxfer.search.worker import Search, candidate_of, trial_seed
+from effxfer.search.workers.worker import Search, candidate_of, trial_seed
 from effxfer.train.optim.gradients import DivergedError
 
 

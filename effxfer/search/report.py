@@ -11,7 +11,7 @@ from effxfer.report import Curve, Measurement, Report, Table
 from effxfer.search.finalist import Finalist, front
 from effxfer.search.space import JOIN
 from effxfer.search.storage.trials import counts
-from effxfer.search.worker import Search, candidate_of
+from effxfer.search.workers.worker import Search, candidate_of
 
 # Chosen: finalists (5 by default) and as many that just missed; finalists beyond are always shown.
 SHOWN = 10

@@ -23,8 +23,8 @@ from effxfer.search.judging.metrics import metric_of
 from effxfer.search.space import SearchSettings, Taps, baseline, starts, tap_choices
 from effxfer.search.storage.backends import backend_of
 from effxfer.search.storage.trials import counts, open_study, requeue_stale
-from effxfer.search.worker import Search, run_trials
-from effxfer.search.worker_pool import run_workers
+from effxfer.search.workers.worker import Search, run_trials
+from effxfer.search.workers.worker_pool import run_workers
 
 # They change how long and where a search runs, not which trials it draws.
 RESUMABLE = (  # settings that may change when a search goes on

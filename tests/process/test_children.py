@@ -62,10 +62,10 @@ def test_nothing_is_imported_from_the_working_directory(planted, target):
 
 
 def test_a_worker_takes_effxfer_from_where_its_parent_has_it_and_nothing_else(planted):
-    done = children.run("effxfer.search.worker_pool", str(planted / "no"), str(os.getpid()), "1", seconds=300)
+    done = children.run("effxfer.search.workers.worker_pool", str(planted / "no"), str(os.getpid()), "1", seconds=300)
     assert [file.name for file in planted.glob("*.ran")] == []
     assert "job.json" in done.stderr.splitlines()[-1]
-    assert f"{ROOT}{os.sep}search{os.sep}worker_pool.py" in done.stderr
+    assert f"{ROOT}{os.sep}search{os.sep}workers{os.sep}worker_pool.py" in done.stderr
 
 
 def test_the_path_for_an_emulator_leaves_the_working_directory_out(planted, monkeypatch):

@@ -89,7 +89,7 @@ def test_a_search_that_was_killed_in_its_second_task_goes_on_to_equal_bytes(
     class KilledError(BaseException):
         pass
 
-    from effxfer.search import worker
+    from effxfer.search.workers import worker
 
     run, done = worker.run_trial, []
 

@@ -29,7 +29,7 @@ from effxfer.search.costs import Costs
 from effxfer.search.features import Features
 from effxfer.search.space import SearchSettings
 from effxfer.search.storage.trials import counts, load_study, requeue_stale
-from effxfer.search.worker import Search, out_of_time, run_trials
+from effxfer.search.workers.worker import Search, out_of_time, run_trials
 from effxfer.settings import build
 
 SHARED = "features"
@@ -83,7 +83,9 @@ def _start(search: Search, k: int) -> subprocess.Popen[bytes]:
     # Together no more than cores: torch's default is all of them in every worker.
     threads = max(1, usable_logical_cores() // search.settings.workers)
     with (search.folder / f"worker-{k}.log").open("wb") as log:
-        return children.start("effxfer.search.worker_pool", str(search.folder), str(os.getpid()), str(threads), log=log)
+        return children.start(
+            "effxfer.search.workers.worker_pool", str(search.folder), str(os.getpid()), str(threads), log=log
+        )
 
 
 def _end(workers: list[subprocess.Popen[bytes]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from effxfer.errors import out_of_memory
-from effxfer.files import digest
 from effxfer.process.timing_lock import pause_for_timing
 from effxfer.search.costs import Costs
 from effxfer.search.features import Features
@@ -23,11 +21,10 @@ from effxfer.search.judging.folds import feature_folds
 from effxfer.search.judging.metrics import metric_of
 from effxfer.search.space import Candidate, SearchSettings, Taps, baseline, read, starts, suggest
 from effxfer.search.storage.backends import StorageBackend, backend_of
-from effxfer.search.storage.trials import ask, counts, is_lost, owner, requeue_stale_locked
+from effxfer.search.storage.trials import ask, counts, owner, requeue_stale_locked
+from effxfer.search.workers.sampling import MAX_REFUSALS, derive_seed, make_pruner, make_sampler
 from effxfer.train.optim.gradients import DivergedError
 
-# TPE on a small space repeats itself (measured: 1 to 5 of 24 trials); half of these draws are then random ones.
-MAX_REFUSALS = 200
 POLL = 0.2  # chosen: seconds; a trial takes half a second and more
 
 
@@ -101,12 +98,6 @@ class Search:
         return candidate_ms / linear_ms
 
 
-def derive_seed(*parts: object) -> int:
-    """Make a seed below 2^31 out of plain values."""
-    # numpy's RandomState, which Optuna seeds, takes 32 bits; torch and Optuna take this as well.
-    return int(digest(list(parts)), 16) % 2**31
-
-
 def trial_seed(seed: int, params: dict[str, Any]) -> int:
     """Seed a trial's training by its parameters, so that training them again gives the same head."""
     return derive_seed(seed, params)
@@ -178,7 +169,7 @@ def next_trial(study: Any, search: Search, backend: StorageBackend) -> tuple[Any
             if slot >= search.settings.max_trials:
                 return None
             # With a fixed seed, resumed searches repeat their trials: 9 of 9 with RandomSampler, measured.
-            study.sampler = make_sampler(search, slot, attempt)
+            study.sampler = make_sampler(search.settings, search.seed, slot, attempt)
             trial = ask(study)
             trial.set_user_attr("owner", owner(backend))
             candidate = suggest(trial, search.settings, search.choices)
@@ -279,51 +270,6 @@ def _check_function(study: Any, trial: Any, search: Search) -> Callable[[], None
             raise StoppedError
 
     return check
-
-
-def make_sampler(search: Search, slot: int, attempt: int) -> Any:
-    """Make the sampler of one trial: multivariate TPE (https://arxiv.org/abs/2304.11127), random at first."""
-    from optuna.exceptions import ExperimentalWarning
-    from optuna.samplers import RandomSampler, TPESampler
-
-    seed = derive_seed(search.seed, slot, attempt)
-    # Slot 0 is the plain linear head, so that `startup` random ones follow.
-    if slot <= search.settings.startup or attempt > MAX_REFUSALS // 2:
-        return RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        # group: branches of the space have parameters of their own. constant_liar: trials that run count as poor, so
-        # that workers draw different ones.
-        return TPESampler(seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True)
-
-
-class WithoutLost:
-    """A pruner or study that does not see lost trials: what they reported counts when they are run again, not twice."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def prune(self, study: Any, trial: Any) -> bool:
-        """Decide as Optuna's pruner does."""
-        return bool(self._inner.prune(WithoutLost(study), trial))
-
-    def get_trials(self, **how: Any) -> list[Any]:
-        """List trials as Optuna's study does."""
-        return [trial for trial in self._inner.get_trials(**how) if not is_lost(trial)]
-
-
-def make_pruner(settings: SearchSettings) -> Any:
-    """Make the rule that stops trials early: ASHA is https://arxiv.org/abs/1810.05934."""
-    from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
-
-    if settings.pruner == "asha":
-        # The best third goes on at each rung (Li et al. 2018).
-        return WithoutLost(SuccessiveHalvingPruner(min_resource=rungs(settings.epochs)[0], reduction_factor=3))
-    # Optuna's default: with fewer trials a median says little.
-    return MedianPruner(n_startup_trials=5) if settings.pruner == "median" else NopPruner()
 
 
 def candidate_of(trial: Any, search: Search) -> Candidate:
