@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,6 +24,7 @@ from effxfer.train.devices import Device
 from effxfer.train.evaluate import predict
 from effxfer.train.optim.gradients import Loss
 from effxfer.train.state import Work
+from effxfer.train.time_budget import FEWEST, LEAST
 from effxfer.transfer.base import Strategy
 from effxfer.transfer.regularized.block_maps import KeptOutputs, kept_channels
 
@@ -107,6 +109,11 @@ class Contest:
         if self.teacher is not None:
             seconds += self._pass_seconds(self.teacher)
         return seconds * len(task.train)
+
+    def least_seconds(self, entry_epoch: float) -> float:
+        """Return how long the shortest training takes that `fit` does in any time, by the seconds of an epoch."""
+        steps = ceil(len(self.tasks[-1].train) / self.strategy.batch)
+        return entry_epoch * (min(steps, LEAST) + min(steps, FEWEST + 1)) / steps
 
     def _pass_seconds(self, net: Net) -> float:
         """Time an evaluation of one image, in batches."""
@@ -227,7 +234,8 @@ def choose_precision(int8: PairedTiming | None, float32: PairedTiming | None, pr
     # The whole interval must lie below, as for `export`.
     is_faster = int8.high < float32.ratio
     text = f"its int8 file takes {int8.ratio / float32.ratio:.3f} of its float32 p50"
-    interval = f"[{int8.low / float32.ratio:.3f}, {int8.high / float32.ratio:.3f}]"
+    # One round has no interval.
+    interval = f"[{int8.low / float32.ratio:.3f}, {int8.high / float32.ratio:.3f}]" if int8.n > 1 else "(timed once)"
     return is_faster, f"{'int8' if is_faster else 'float32'} ships: {text} {interval}"
 
 

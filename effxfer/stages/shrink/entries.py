@@ -26,7 +26,10 @@ UNCHANGED, LARGER, EXIT = "unchanged", "larger images", "exit"
 SLACK = 0.8
 # Chosen: how far from the limit a candidate's float32 latency may be by estimate, and is still measured.
 UNSURE = 0.2
+# Chosen: none of the slow kinds came as far below what smaller images and fewer channels reach.
+FAR = 3.0
 NO_TIME = "not built, because the time limit was near"
+FAR_OFF = f"not built, because the nearest of the other kinds takes over {FAR:g} times the latency"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,13 +94,26 @@ def build_entries(
     with progress.bar("candidates", len(pairs)) as advance:
         for network, kind in pairs:
             latest = due_for_slow if kind in NEED_TRAINED_HEAD else due
-            if latest is not None and contest.now() > latest and any(entry.state for entry in entries):
-                entries.append(Entry(network=network.name, kind=kind, timing=None, detail=NO_TIME))
-                continue
-            saved = work.once(f"candidate-{network.number}-{kind}", partial(build, contest, network, kind, limit))
-            entries.append(entry_of(saved, network.name, kind))
-            advance(1, f"{network.name}, {kind}")
+            is_late = latest is not None and contest.now() > latest and any(entry.state for entry in entries)
+            # Saved as well: built after a cut, it would take the place of another one, and its finished training.
+            is_futile = kind in NEED_TRAINED_HEAD and is_far_off(entries, network.name, limit)
+            reason = NO_TIME if is_late else FAR_OFF if is_futile else ""
+            make = partial(left_out, reason) if reason else partial(build, contest, network, kind, limit)
+            entries.append(entry_of(work.once(f"candidate-{network.number}-{kind}", make), network.name, kind))
+            if not is_late:
+                advance(1, f"{network.name}, {kind}")
     return training_order(entries)
+
+
+def left_out(reason: str) -> dict[str, Any]:
+    """Return what `entry_of` reads of a candidate that is not built."""
+    return {"timing": "", "detail": reason}
+
+
+def is_far_off(entries: Sequence[Entry], network: str, limit: float) -> bool:
+    """Whether all that was built of a network is so far from a latency that the slow kinds are a waste of minutes."""
+    ratios = [entry.timing.ratio for entry in entries if entry.network == network and entry.timing]
+    return bool(ratios) and min(ratios) > FAR * limit
 
 
 def training_order(entries: Sequence[Entry]) -> list[Entry]:

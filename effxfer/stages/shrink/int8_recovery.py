@@ -49,7 +49,8 @@ def recover_int8(
         The better one of both networks as it ships, and its scores.
     """
     settings = contest.settings
-    if not loses_by_rounding(contest, row) or (seconds is not None and seconds <= 0):
+    is_late = seconds is not None and seconds < contest.least_seconds(entry.epoch_seconds)
+    if not loses_by_rounding(contest, row) or is_late:
         return net, row
     began, rounded, tasks = contest.now(), deepcopy(net), contest.tasks_for(net)
     fit = settings.fit.model_copy(

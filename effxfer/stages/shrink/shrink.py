@@ -13,7 +13,7 @@ from effxfer.stages.settings.shrink_settings import Shrink
 from effxfer.stages.shrink.contest import Contest, Network, make_networks, open_backbones, open_teacher
 from effxfer.stages.shrink.descent import descend
 from effxfer.stages.shrink.shipped import shipping_clock
-from effxfer.stages.shrink.shrink_report import report_outcome
+from effxfer.stages.shrink.shrink_report import overrun_note, report_outcome
 from effxfer.stages.shrink.trials import Outcome, contest_at
 from effxfer.stages.train.begin import begin_training
 from effxfer.stages.train.finetune import accuracy_report
@@ -69,7 +69,8 @@ def shrink(
             return net, accuracy_report(net, tasks[-1], device) + training.notes + reason
     winner = outcome.net().to(device.torch)
     report = accuracy_report(winner, contest.task_for(winner), device) + report_outcome(contest, outcome, limit) + tried
-    return winner, report + training.notes + Report(notes=(*notes, *note))
+    late = overrun_note(settings.seconds, now() - began)
+    return winner, report + training.notes + Report(notes=(*notes, *note, *late))
 
 
 def compete(contest: Contest, work: Work, began: float) -> tuple[Outcome, float, Report]:

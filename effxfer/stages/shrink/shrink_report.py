@@ -17,6 +17,8 @@ INPUT = "input network, float32"
 PLOT = "Validation accuracy against latency of the candidates"
 # Standard deviations of a two-sided interval of 95 %.
 WIDTH = 1.96
+# A time limit counts as kept within a tenth.
+KEPT = 1.1
 
 
 def report_outcome(contest: Contest, outcome: Outcome, limit: float) -> Report:
@@ -39,7 +41,7 @@ def report_outcome(contest: Contest, outcome: Outcome, limit: float) -> Report:
             *margin_note(contest, outcome),
             drop_note(contest, outcome, before),
             *rounding_note(outcome),
-            *lowered_note(outcome),
+            *lowered_note(contest, outcome),
         ),
     )
 
@@ -79,7 +81,7 @@ def tables(contest: Contest, outcome: Outcome) -> tuple[Table, ...]:
         if entry.state is None
     )
     board = (Table(title="Candidates at this latency", rows=rows),)
-    return (*board, Table(title="Ways that do not reach this latency", rows=refused)) if refused else board
+    return (*board, Table(title="Ways without a candidate", rows=refused)) if refused else board
 
 
 def row_of(contest: Contest, outcome: Outcome, place: int, entry: Entry) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def row_of(contest: Contest, outcome: Outcome, place: int, entry: Entry) -> dict
         "candidate": entry.name,
         "size": entry.detail,
         "p50 ratio": timing and timing.ratio,
-        "ratio 95 %": f"{timing.low:.3f} to {timing.high:.3f}" if timing else "",
+        "ratio 95 %": f"{timing.low:.3f} to {timing.high:.3f}" if timing and timing.n > 1 else "",
         "loss before": entry.loss,
         "before %": entry.before["val"],
         **{f"round {number} %": value for number, value in enumerate(scores, 1)},
@@ -139,6 +141,9 @@ def curves(contest: Contest, outcome: Outcome, score: float) -> tuple[Curve, ...
 def failures(outcome: Outcome) -> list[str]:
     """Name the candidates whose training failed, and those that there was no time for."""
     notes = [f"{name}: {runs[-1]['failed']}" for name, runs in outcome.board.items() if "failed" in runs[-1]]
+    late = [name for name, runs in outcome.board.items() if "untrained" in runs[-1]]
+    if late:
+        notes.append(f"as built, because the time limit left none for a training: {', '.join(late)}; allow more time")
     idle = [entry.name for entry in outcome.entries if entry.state and entry.name not in outcome.board]
     return notes + ([f"not tried, because the time limit was reached: {', '.join(idle)}"] if idle else [])
 
@@ -154,7 +159,8 @@ def margin_note(contest: Contest, outcome: Outcome) -> tuple[str, ...]:
     output, task = contest.dense.output, contest.tasks[-1]
     deviation = output.drop_deviation(runner_up["outputs"].numpy(), first["outputs"].numpy(), task.val.labels)
     gap = first["val"] - runner_up["val"]
-    text = f"in round {number} the winner, {winner.name}, was {distance(contest, gap)} ahead of {second.name}"
+    lead = f"was {distance(contest, gap)} ahead of" if gap else "scored as"
+    text = f"in round {number} the winner, {winner.name}, {lead} {second.name}"
     return (f"{text}: {noise(gap, deviation)} (n={len(task.val)}, paired)",)
 
 
@@ -165,8 +171,8 @@ def drop_note(contest: Contest, outcome: Outcome, before: NDArray[np.float32]) -
     after = outcome.board[outcome.winner.name][-1]["outputs"].numpy()
     deviation, gap = output.drop_deviation(before, after, task.val.labels), value - outcome.val
     text = f"the input network in float32 has {value:.2f} %, the winner as {outcome.ships} {outcome.val:.2f} %"
-    word = "less" if gap >= 0 else "more"
-    return f"{text}: {distance(contest, abs(gap))} {word}, {noise(gap, deviation)} (n={len(task.val)}, paired)"
+    difference = f"{distance(contest, abs(gap))} {'less' if gap > 0 else 'more'}" if gap else "the same"
+    return f"{text}: {difference}, {noise(gap, deviation)} (n={len(task.val)}, paired)"
 
 
 def rounding_note(outcome: Outcome) -> tuple[str, ...]:
@@ -178,14 +184,26 @@ def rounding_note(outcome: Outcome) -> tuple[str, ...]:
     return (f"trained with rounded weights and activations for {last['rounded']} epochs, because int8 lost: {files}",)
 
 
-def lowered_note(outcome: Outcome) -> tuple[str, ...]:
+def lowered_note(contest: Contest, outcome: Outcome) -> tuple[str, ...]:
     """Note that the winner's training is not kept, because it lowered the score."""
     last = outcome.board[outcome.winner.name][-1]
     if "lowered_to" not in last:
         return ()
     verb = "was trained with rounding" if "rounded" in last else "ships"
     text = f"{outcome.winner.name} {verb} as it was before its training, which lowered it to {last['lowered_to']:.2f} %"
+    planned = contest.settings.fit.epochs
+    epochs = last.get("lowered_in", planned)
+    if epochs < planned:
+        return (f"{text} in {epochs} of {planned} epochs: allow more time, or lower fit.lr",)
     return (f"{text}: lower fit.lr",)
+
+
+def overrun_note(limit: float | None, seconds: float) -> tuple[str, ...]:
+    """Note that a stage took longer than its time limit."""
+    if limit is None or seconds <= limit * KEPT:
+        return ()
+    reason = "one candidate is always built, timed and scored, and what was begun is finished"
+    return (f"took {seconds:.0f} s, the time limit is {limit:.0f} s: {reason}",)
 
 
 def distance(contest: Contest, gap: float) -> str:

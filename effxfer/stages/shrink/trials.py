@@ -81,7 +81,7 @@ def contest_at(
     now = contest.now()
     due = now + BUILDING_SHARE * max(began + seconds - now, 0.0) if seconds else None
     entries = build_entries(contest, limit, networks, work, due)
-    if all(entry.state is None for entry in entries):
+    if not ready_entries(entries):
         raise unreachable(limit, entries)
     return run_contest(contest, entries, work, seconds=seconds, began=began)
 
@@ -116,8 +116,9 @@ def run_contest(
     Raises:
         GateError: If all candidates diverge or fail.
     """
-    board, before = Board(), contest.now() - began
-    entered = entrants(entries, contest.settings.eta, seconds and seconds - before)
+    board, start = Board(), begin_rounds(contest, entries, work, seconds=seconds, began=began)
+    before = float(start["before"])
+    entered = ready_entries(entries)[: int(start["count"])]
     plan = rounds(len(entered), contest.settings.eta)
 
     def seconds_spent() -> float:
@@ -173,6 +174,23 @@ def run_contest(
     return Outcome(entries=entries, board=board, winner=winner, state=state, plan=plan)
 
 
+def begin_rounds(
+    contest: Contest, entries: Sequence[Entry], work: Work, *, seconds: float | None, began: float
+) -> dict[str, Any]:  # fmt: skip
+    """Choose how many candidates enter, once: after a cut there is more time, and more would move places.
+
+    Returns:
+        `count` of the candidates that enter, and `before`, the seconds until then.
+    """
+
+    def choose() -> dict[str, Any]:
+        before = contest.now() - began
+        count = len(entrants(entries, contest.settings.eta, seconds and seconds - before))
+        return {"count": count, "before": before}
+
+    return work.once("entrants", choose)
+
+
 def entrants(entries: Sequence[Entry], eta: int, seconds: float | None) -> Sequence[Entry]:
     """Return the first candidates, as many as can be trained for an epoch in the first round; 2 at least, if there are.
 
@@ -183,7 +201,7 @@ def entrants(entries: Sequence[Entry], eta: int, seconds: float | None) -> Seque
         eta: Reduction factor.
         seconds: Time of all rounds; None: no limit, and all of them enter.
     """
-    ready = [entry for entry in entries if entry.state is not None]
+    ready = ready_entries(entries)
     if seconds is None:
         return ready
     for count in range(len(ready), 2, -1):
@@ -192,6 +210,11 @@ def entrants(entries: Sequence[Entry], eta: int, seconds: float | None) -> Seque
         if each >= needed:
             return ready[:count]
     return ready[:2]
+
+
+def ready_entries(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the candidates without those that were refused."""
+    return [entry for entry in entries if entry.state is not None]
 
 
 def epochs_of(contest: Contest, share: float) -> int:
@@ -211,13 +234,17 @@ def train_entry(
     """Train a new copy of a candidate and score it as it ships; one that fails gets the lowest score.
 
     A training that makes it worse is not kept: few steps at the full rate distort a body whose solved head serves well.
-    If it `keeps_time`, a quarter of a time limit is left for a training with rounding.
+    In less time than the shortest training takes it stays as it was built. If it `keeps_time`, a quarter of a time
+    limit is left for a training with rounding.
 
     Returns:
         As `scores_of`; also `epochs` and `seconds`; `failed`, the reason; `lowered_to`, the score of a training that is
-        not kept; if `keep_net`, the network's `state`.
+        not kept, and `lowered_in`, its epochs; `untrained` if there was no time; if `keep_net`, the network's `state`.
     """
     began, settings = contest.now(), contest.settings
+    if seconds is not None and seconds < contest.least_seconds(entry.epoch_seconds):
+        row = {**entry.before, "epochs": 0, "untrained": True, "seconds": 0.0}
+        return {**row, "state": dict(entry.state or {})} if keep_net else row
     limit = seconds and seconds / (1 + SHARE) if keeps_time else seconds
     try:
         net = entry.net().to(contest.device.torch)
@@ -230,7 +257,7 @@ def train_entry(
         after = scores_of(contest, net, entry.network, can_ship_float=entry.as_float is not None)
         row = {"epochs": len(history), **after}
         if after["val"] < entry.before["val"]:
-            net, row = entry.net().to(contest.device.torch), {**entry.before, "epochs": 0, "lowered_to": after["val"]}
+            net, row = entry.net().to(contest.device.torch), {**entry.before, **unkept(after, len(history))}
         if keep_net:
             # The winner's rounding is trained for; of the others it would be time for a comparison alone.
             remaining = seconds and seconds - (contest.now() - began)
@@ -239,6 +266,11 @@ def train_entry(
     except (GateError, ModelFileError) as error:
         row = {"epochs": 0, "val": BELOW_ALL, "float": BELOW_ALL, "ships": "", "failed": error.problem}
     return {**row, "seconds": contest.now() - began}
+
+
+def unkept(after: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """Return what is noted of a training that lowered the score."""
+    return {"epochs": 0, "lowered_to": after["val"], "lowered_in": epochs}
 
 
 def rank_entries(remaining: Sequence[Entry], *, board: Board) -> list[Entry]:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,12 @@ def timing(ratio, spread=0.02):
     ("int8", "float32", "ships", "text"),
     [
         (timing(0.4), timing(1.0), True, "int8 ships: its int8 file takes 0.400 of its float32 p50 [0.380, 0.420]"),
+        (
+            replace(timing(0.4), n=1),
+            timing(1.0),
+            True,
+            "int8 ships: its int8 file takes 0.400 of its float32 p50 (timed once)",
+        ),
         (timing(0.2), timing(0.25), True, "int8 ships: its int8 file takes 0.800"),
         (timing(0.24), timing(0.25), False, "float32 ships: its int8 file takes 0.960"),
         (None, timing(1.0), False, "float32 ships: no operator"),
@@ -70,3 +77,14 @@ def test_a_body_that_never_saw_the_task_keeps_its_statistics_where_images_are_fe
         time=None, device=None,
     )  # fmt: skip
     assert contest.strategy_for(network).batchnorm == mode
+
+
+@pytest.mark.parametrize(("images", "steps"), [(6400, 10 + 4), (64 * 14, 14), (640, 10 + 4), (130, 3 + 3), (1, 1 + 1)])
+def test_the_shortest_training_is_of_ten_steps_or_an_epoch_after_those_that_are_timed(images, steps):
+    strategy = SimpleNamespace(batch=64)
+    each = Contest(
+        dense=None, networks=[], tasks=[SimpleNamespace(train=range(images))], settings=None, strategy=strategy,
+        teacher=None, time=None, device=None,
+    )  # fmt: skip
+    in_epoch = -(-images // 64)
+    assert each.least_seconds(60.0 * in_epoch) == pytest.approx(60.0 * steps)

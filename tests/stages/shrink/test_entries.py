@@ -1,9 +1,12 @@
+import json
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
 
 from effxfer.stages.shrink.contest import Contest, Network
 from effxfer.stages.shrink.entries import (
+    FAR_OFF,
     Entry,
     build,
     build_entries,
@@ -86,6 +89,38 @@ def test_what_is_slow_to_build_must_begin_in_the_first_half_of_the_time(monkeypa
     built = {one.kind: bool(one.state) for one in entries}
     # At 3 seconds of 10 the channels still begin; at 6 the blocks do not, although the time is not over.
     assert built == {"images": True, "channels": True, "blocks": False}
+
+
+def test_what_there_was_no_time_for_is_not_built_after_a_cut_either(monkeypatch, tmp_path):
+    at, built = [0.0], []
+
+    def build(_contest, _network, kind, _limit):
+        built.append(kind)
+        at[0] += 3.0
+        return {"timing": "", "detail": kind, "state": {"network": kind}, "before": {"val": 50.0}}
+
+    monkeypatch.setattr("effxfer.stages.shrink.entries.build", build)
+    each = network(1.0)
+    each.name, each.number = "a", 0
+    contest = SimpleNamespace(settings=each.settings, now=lambda: at[0])
+    first = build_entries(contest, 0.5, [each], Work(tmp_path), due=at[0] + 1.0)
+    again = build_entries(contest, 0.5, [each], Work(tmp_path), due=at[0] + 1.0)
+    assert built == ["images"]
+    assert [(one.kind, one.detail) for one in again] == [(one.kind, one.detail) for one in first]
+
+
+@pytest.mark.parametrize(("nearest", "built"), [(1.6, ["images"]), (1.4, ["images", "channels"])])
+def test_slow_kinds_are_not_built_where_quick_ones_are_far_from_the_latency(nearest, built, monkeypatch):
+    def build(_contest, _network, kind, _limit):
+        return {"timing": json.dumps(asdict(timing(nearest))), "detail": f"too slow by {kind}"}
+
+    monkeypatch.setattr("effxfer.stages.shrink.entries.build", build)
+    each = network(2.0)
+    each.name, each.number = "a", 0
+    contest = SimpleNamespace(settings=each.settings, now=lambda: 0.0)
+    entries = build_entries(contest, 0.5, [each], Work(None))
+    assert [one.kind for one in entries if one.detail.startswith("too slow")] == built
+    assert {one.detail for one in entries if one.kind not in built} <= {FAR_OFF}
 
 
 def test_a_network_as_it_is_has_its_own_name():

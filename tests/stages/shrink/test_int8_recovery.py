@@ -46,6 +46,16 @@ def test_rounding_is_trained_for_where_it_costs_too_much(trained, monkeypatch, d
     assert (after["val"] == 100.0 and after["rounded"] == 1) if trains else after is row
 
 
+def test_rounding_is_not_trained_for_in_less_time_than_it_takes(trained, monkeypatch):
+    net, stripes = trained
+    monkeypatch.setattr(int8_recovery, "train", None)
+    entry, late = SimpleNamespace(**vars(ENTRY), epoch_seconds=100.0), contest(stripes)
+    late.least_seconds = lambda epoch_seconds: epoch_seconds / 2
+    row = {"val": 50.0, "float": 90.0, "int8": 50.0, "ships": "int8"}
+    same, after = recover_int8(late, entry, net, row, epochs=3, seconds=49.0, work=Work(None), label="")
+    assert (same, after) == (net, row)
+
+
 def test_what_rounding_did_not_improve_is_left_out(trained):
     net, stripes = trained
     row = {"val": 50.0, "float": 90.0, "int8": 50.0, "ships": "int8"}

@@ -11,7 +11,7 @@ from tests.stages.shrink.counted import counted  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.usefixtures("counted")
 TWO = {"latency_ratio": 0.7, "kinds": ["exit", "images"], "fit": {**tiny.FIT, "epochs": 3}}
-BOARD, REFUSED = "Candidates at this latency", "Ways that do not reach this latency"
+BOARD, REFUSED = "Candidates at this latency", "Ways without a candidate"
 
 
 def table(made, title=BOARD):
@@ -36,7 +36,7 @@ def test_the_better_one_wins_and_is_trained_longest(dense, data, tmp_path):
     report = made.manifest.report
     assert report["latency/measured"].value <= report["latency/asked"].value == 0.7
     assert first["accuracy val %"] == report["accuracy/val"].value
-    assert any("ahead of" in note and "noise" in note for note in report.notes)
+    assert any(note.startswith("in round 1 the winner, ") and "noise" in note for note in report.notes)
     assert any(note.startswith("the input network in float32 has") for note in report.notes)
     names = {first["candidate"], second["candidate"], "input network, float32", "nothing beats these"}
     assert {curve.name for curve in report.curves} == names
@@ -90,7 +90,11 @@ def test_a_training_that_lowers_the_score_is_not_kept(dense, data, tmp_path):
 def test_candidates_that_there_is_no_time_for_are_named(dense, data, tmp_path):
     made = tiny.stage("shrink", dense, tmp_path / "out", data, **TWO, seconds=1e-3)
     (row,) = table(made)
-    assert row["candidate"].endswith("exit"), "one is built, and trained"
+    assert row["candidate"].endswith("exit"), "one is built"
+    assert (row["epochs"], row["accuracy val %"]) == (0, row["before %"]), "it ships as it is: no step fits"
+    notes = made.manifest.report.notes
+    assert any(note.startswith("as built, because the time limit left none for a training: ") for note in notes)
+    assert any(note.startswith("took ") and "the time limit is 0 s" in note for note in notes)
     (late,) = table(made, REFUSED)
     assert late["reason"] == "not built, because the time limit was near"
 

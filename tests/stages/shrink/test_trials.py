@@ -6,7 +6,7 @@ import pytest
 
 from effxfer.stages.shrink import trials
 from effxfer.stages.shrink.entries import Entry
-from effxfer.stages.shrink.trials import contest_at, entrants
+from effxfer.stages.shrink.trials import contest_at, entrants, run_contest
 from effxfer.train.state import Work
 from tests import tiny
 from tests.stages.shrink.test_contest import timing
@@ -61,10 +61,10 @@ def test_without_a_budget_trainings_have_their_epochs(clock):
     assert [[row["epochs"] for row in runs] for runs in outcome.board.values()] == [[3, 9], [3], [3]]
 
 
-def candidate(name, epoch_seconds, state="net"):
+def candidate(name, epoch_seconds, state="net", val=50.0):
     return Entry(
         network=name, kind="images", timing=None, detail="", state=state and {"net": state},
-        epoch_seconds=epoch_seconds - 10.0, before={"scoring": 10.0},
+        epoch_seconds=epoch_seconds - 10.0, before={"scoring": 10.0, "val": val},
     )  # fmt: skip
 
 
@@ -83,6 +83,29 @@ def candidate(name, epoch_seconds, state="net"):
 def test_as_many_enter_as_get_an_epoch(seconds, count):
     entries = [*(candidate(str(number), 100.0) for number in range(9)), candidate("refused", 0.0, state=None)]
     assert [entry.network for entry in entrants(entries, 3, seconds)] == [str(number) for number in range(count)]
+
+
+def test_after_a_cut_those_that_had_entered_go_on_although_there_is_more_time(clock, monkeypatch, tmp_path):
+    at, contest = clock
+    entries = [candidate(str(number), 100.0, val=50.0 - number) for number in range(9)]
+    labels = []
+    monkeypatch.setattr(trials, "train_entry", cut_at(trials.train_entry, labels, 2))
+    with pytest.raises(KeyboardInterrupt):
+        run_contest(contest, entries, Work(tmp_path), seconds=1950.0, began=at[0] - 1400.0)
+    outcome = run_contest(contest, entries, Work(tmp_path), seconds=1950.0, began=at[0])
+    assert list(outcome.board) == ["0, images", "1, images"], "2 of 9 enter after 1,400 seconds of building, 4 without"
+    assert len(labels) == 4, "the first training is not repeated"
+    assert sum(row["seconds"] for runs in outcome.board.values() for row in runs) == pytest.approx(550.0, rel=0.1)
+
+
+def cut_at(train_entry, labels, at):
+    def stopped(*args, **more):
+        labels.append(args[5])
+        if len(labels) == at:
+            raise KeyboardInterrupt
+        return train_entry(*args, **more)
+
+    return stopped
 
 
 def test_a_single_candidate_enters_in_any_time():
