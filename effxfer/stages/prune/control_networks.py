@@ -124,12 +124,17 @@ def open_control_backbones(settings: Channels, like: Input, device: Device) -> d
 
 def open_control_backbone(backbone: BackboneSettings, like: Input) -> Net:
     """Open one control backbone with the input of another network; see `open_control_backbones`."""
-    if model_source.find(backbone.source) is None:
+    is_folder = model_source.find(backbone.source) is not None
+    # An encoder of texts has no crop; that it takes no images is said below.
+    if not is_folder and not (like.kind == "image" and backbone.folder()):
         inherited = {
             name: getattr(backbone, name) or getattr(like, name, None) for name in ("size", "crop_pct", "crop")
         }
         backbone = backbone.model_copy(update=inherited)
     net, _notes = model_source.open_model(backbone)
+    if net.input.kind != like.kind:
+        text = f"{backbone.source} takes {net.input.unit}, but the network takes {like.unit}"
+        raise SettingsError(text, f"name backbones of {like.unit}")
     net.input = read_alike(net.input, like)
     net.set_input_size(net.input.size)
     return net

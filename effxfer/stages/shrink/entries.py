@@ -98,14 +98,14 @@ def build_entries(
             # Saved as well: built after a cut, it would take the place of another one, and its finished training.
             is_futile = kind in NEED_TRAINED_HEAD and is_far_off(entries, network.name, limit)
             reason = NO_TIME if is_late else FAR_OFF if is_futile else ""
-            make = partial(left_out, reason) if reason else partial(build, contest, network, kind, limit)
+            make = partial(refuse_unbuilt, reason) if reason else partial(build, contest, network, kind, limit)
             entries.append(entry_of(work.once(f"candidate-{network.number}-{kind}", make), network.name, kind))
             if not is_late:
                 advance(1, f"{network.name}, {kind}")
     return training_order(entries)
 
 
-def left_out(reason: str) -> dict[str, Any]:
+def refuse_unbuilt(reason: str) -> dict[str, Any]:
     """Return what `entry_of` reads of a candidate that is not built."""
     return {"timing": "", "detail": reason}
 

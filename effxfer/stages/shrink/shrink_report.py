@@ -18,7 +18,7 @@ PLOT = "Validation accuracy against latency of the candidates"
 # Standard deviations of a two-sided interval of 95 %.
 WIDTH = 1.96
 # A time limit counts as kept within a tenth.
-KEPT = 1.1
+TOLERANCE = 1.1
 
 
 def report_outcome(contest: Contest, outcome: Outcome, limit: float) -> Report:
@@ -200,7 +200,7 @@ def lowered_note(contest: Contest, outcome: Outcome) -> tuple[str, ...]:
 
 def overrun_note(limit: float | None, seconds: float) -> tuple[str, ...]:
     """Note that a stage took longer than its time limit."""
-    if limit is None or seconds <= limit * KEPT:
+    if limit is None or seconds <= limit * TOLERANCE:
         return ()
     reason = "one candidate is always built, timed and scored, and what was begun is finished"
     return (f"took {seconds:.0f} s, the time limit is {limit:.0f} s: {reason}",)

@@ -257,7 +257,7 @@ def train_entry(
         after = scores_of(contest, net, entry.network, can_ship_float=entry.as_float is not None)
         row = {"epochs": len(history), **after}
         if after["val"] < entry.before["val"]:
-            net, row = entry.net().to(contest.device.torch), {**entry.before, **unkept(after, len(history))}
+            net, row = entry.net().to(contest.device.torch), {**entry.before, **lowered_row(after, len(history))}
         if keep_net:
             # The winner's rounding is trained for; of the others it would be time for a comparison alone.
             remaining = seconds and seconds - (contest.now() - began)
@@ -268,7 +268,7 @@ def train_entry(
     return {**row, "seconds": contest.now() - began}
 
 
-def unkept(after: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+def lowered_row(after: Mapping[str, Any], epochs: int) -> dict[str, Any]:
     """Return what is noted of a training that lowered the score."""
     return {"epochs": 0, "lowered_to": after["val"], "lowered_in": epochs}
 

@@ -3,11 +3,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from effxfer.errors import ModelFileError
+from effxfer.errors import ModelFileError, SettingsError
 from effxfer.prune.channels.latency_loop import PairedTiming
-from effxfer.stages.shrink.contest import FEW_IMAGES, Contest, choose_precision, time_precisions
+from effxfer.stages.shrink.contest import FEW_IMAGES, Contest, choose_precision, open_backbones, time_precisions
 from effxfer.transfer.strategies import make_strategy
 from tests import tiny
+from tests.net.text.folders import write_folder
+from tests.transfer.tasks import body
 
 
 def timing(ratio, spread=0.02):
@@ -88,3 +90,13 @@ def test_the_shortest_training_is_of_ten_steps_or_an_epoch_after_those_that_are_
     )  # fmt: skip
     in_epoch = -(-images // 64)
     assert each.least_seconds(60.0 * in_epoch) == pytest.approx(60.0 * steps)
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_backbone_of_texts_is_refused_beside_a_network_of_images(is_folder, tmp_path):
+    pytest.importorskip("transformers")
+    write_folder(tmp_path)
+    source = f"hf:{tmp_path}" if is_folder else "text-small"
+    settings = tiny.settings_of("shrink", backbones=[source])
+    with pytest.raises(SettingsError, match=f"{source} takes texts, but the network takes images"):
+        open_backbones(body(), settings)
