@@ -9,6 +9,8 @@ from effxfer.net.text.folder_files import read_optional
 from effxfer.runtime.text.pretrained import read_tokens
 from effxfer.runtime.text.tokens import TextError, Tokens
 
+# Tables are padded to a multiple of 64 or 128, or have rows for tokens to come: 1 % of the small ones.
+SPARE_ROWS = 0.1
 HINT = "take the tokenizer that the network was trained with"
 
 
@@ -33,6 +35,22 @@ def network_tokens(folder: Path, arguments: Mapping[str, Any], size: int) -> Tok
         text = f"{folder}: the tokenizer pads with {tokens.pad}, the network with {arguments['pad']}"
         raise ModelFileError(text, HINT, code="E436")
     return tokens
+
+
+def note_unused_rows(tokens: Tokens, vocabulary: int, folder: Path) -> tuple[str, ...]:
+    """Return a note (`W443`) if many rows of the table of embeddings belong to no token.
+
+    Args:
+        tokens: The tokenizer.
+        vocabulary: Rows of the table.
+        folder: For the note.
+    """
+    loaded = tokens.loaded
+    unused = vocabulary - len({*loaded.tokens.values(), *loaded.template.ids, tokens.pad})
+    if unused <= SPARE_ROWS * vocabulary:
+        return ()
+    text = f"W443 {folder.name}: {unused} of {vocabulary} rows of the table of embeddings belong to no token"
+    return (f"{text}; check that the tokenizer is that of these weights",)
 
 
 def separator_of(tokens: Tokens, folder: Path) -> int:

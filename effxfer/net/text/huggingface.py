@@ -19,7 +19,7 @@ from effxfer.net.backbones.weights import convert_tensors, dtype_notes
 from effxfer.net.text.bert_config import encoder_arguments, kind_of, longest, segment_rows
 from effxfer.net.text.encoder import Encoder
 from effxfer.net.text.folder_files import HINT, read_table, require_fit
-from effxfer.net.text.folder_tokens import network_tokens, separator_of, stated_length
+from effxfer.net.text.folder_tokens import network_tokens, note_unused_rows, separator_of, stated_length
 from effxfer.net.text.modern.modern_config import split_gates, stored_shapes_of, with_masked_biases
 from effxfer.net.text.sentence_modules import read_modules
 from effxfer.net.text.weight_names import SortedNames, fuse_queries, names_in_files, sort_names, split_queries
@@ -85,10 +85,11 @@ def read_folder(folder: Path, *, size: int = 0) -> PretrainedText:
     tokens = network_tokens(place, arguments, limit)
     if arguments["segments"]:
         arguments["separator"] = separator_of(tokens, place)
+    unused = note_unused_rows(tokens, arguments["vocabulary"], folder)
     state, head_state, notes = _read_weights(network, config, arguments)
     return PretrainedText(
         arguments={**arguments, "pooling": modules.pooling}, state=state, head_state=head_state,
-        pooling=modules.pooling, normalized=modules.normalized, tokens=tokens, notes=modules.notes + notes,
+        pooling=modules.pooling, normalized=modules.normalized, tokens=tokens, notes=modules.notes + unused + notes,
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def _check_document(raw: Any) -> dict[str, Any]:
     normalizer = _check_part("normalizer", raw.get("normalizer"), NORMALIZERS)
     if (growth := _growth(normalizer)) > LARGEST_GROWTH:
         raise ValueError(f"replacements that lengthen a text {growth:.0f} times")
-    return {
+    document = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -99,6 +99,16 @@ def _check_document(raw: Any) -> dict[str, Any]:
         "decoder": None,
         "model": check_model(raw["model"]),
     }
+    _require_different_ids(document)
+    return document
+
+
+def _require_different_ids(document: Mapping[str, Any]) -> None:
+    """Refuse two tokens of one id: the network could not tell them apart, and the library reads one of them back."""
+    tokens = dict[int, str]()
+    for token, number in vocabulary(document).items():
+        if (first := tokens.setdefault(number, token)) != token:
+            raise ValueError(f"the tokens {first!r:.60} and {token!r:.60} with one id, {number}")
 
 
 def _check_part(role: str, raw: Any, table: Table, depth: int = 0) -> dict[str, Any] | None:

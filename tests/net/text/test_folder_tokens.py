@@ -1,8 +1,9 @@
 import pytest
 
 from effxfer.errors import ModelFileError
-from effxfer.net.text.folder_tokens import network_tokens, separator_of, stated_length
-from tests.net.text.folders import SPECIAL, write_json, write_tokenizer
+from effxfer.net.text.folder_tokens import network_tokens, note_unused_rows, separator_of, stated_length
+from effxfer.net.text.huggingface import read_folder
+from tests.net.text.folders import SPECIAL, write_folder, write_json, write_tokenizer
 
 NETWORK = {"vocabulary": 60, "pad": 0}
 
@@ -32,6 +33,20 @@ def test_ids_beyond_the_vocabulary_are_refused(tmp_path):
     write_tokenizer(tmp_path, count=61)
     refused("E443", "ids up to 60, the network's vocabulary has 60 tokens", tmp_path)
     assert network_tokens(tmp_path, {**NETWORK, "vocabulary": 64}, 16).size == 16
+
+
+def test_many_rows_without_a_token_are_noted(tmp_path):
+    write_tokenizer(tmp_path)
+    tokens = network_tokens(tmp_path, {**NETWORK, "vocabulary": 80}, 16)
+    (note,) = note_unused_rows(tokens, 80, tmp_path)
+    assert note.startswith("W443")
+    assert "20 of 80 rows of the table of embeddings belong to no token" in note
+    assert not note_unused_rows(tokens, 64, tmp_path), "a table that is padded to a round size"
+
+
+def test_a_folder_says_which_rows_no_token_uses(tmp_path):
+    write_folder(tmp_path / "bert", vocab_size=90)
+    assert [note for note in read_folder(tmp_path / "bert").notes if note.startswith("W443 bert: 30 of 90 rows")]
 
 
 def test_another_padding_than_the_networks_is_refused(tmp_path):

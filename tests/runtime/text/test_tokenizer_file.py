@@ -31,6 +31,17 @@ def test_the_vocabulary_includes_added_tokens():
     assert vocabulary(read_document(unigram()))["▁b"] == 3
 
 
+@pytest.mark.parametrize("kind", ["vocabulary", "added"])
+def test_two_tokens_of_one_id_are_named(kind):
+    first, other = WORDS[-2:]
+    model = json.loads(WORDPIECE)["model"]
+    shared = {"model": {**model, "vocab": {**model["vocab"], other: model["vocab"][first]}}}
+    parts = shared if kind == "vocabulary" else {"added_tokens": [added("[NEW]", model["vocab"][first])]}
+    name = other if kind == "vocabulary" else "[NEW]"
+    problem = refuse(document(WORDPIECE, **parts))
+    assert f"the tokens {first!r} and {name!r} with one id, {model['vocab'][first]}" in problem
+
+
 def test_early_releases_did_not_state_the_kind_of_model():
     for content in (WORDPIECE, WHOLE_WORDS, unigram(), byte_level()):
         model = json.loads(content)["model"]
