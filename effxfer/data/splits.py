@@ -109,6 +109,8 @@ def largest_remainder(count: int, shares: dict[str, float]) -> dict[str, int]:
     {'train': 8, 'val': 1, 'test': 1}
     >>> largest_remainder(2, {"train": 0.8, "val": 0.1, "test": 0.1})
     {'train': 1, 'val': 1, 'test': 0}
+    >>> largest_remainder(2, {"train": 0.4, "val": 0.2, "test": 0.4})
+    {'train': 1, 'val': 1, 'test': 0}
     """
     # 100 * 0.29 is 28.999... in float64; far below one image.
     counts = {name: int(count * share + 1e-9) for name, share in shares.items()}
@@ -119,7 +121,9 @@ def largest_remainder(count: int, shares: dict[str, float]) -> dict[str, int]:
     # Of n images the first n shares get one each: train before val before test.
     for name in list(shares)[:count]:
         if not counts[name]:
-            counts[max(counts, key=lambda candidate: counts[candidate])] -= 1
+            largest = max(counts, key=lambda candidate: counts[candidate])
+            # Where no share has two, the last one gives: those before it are filled first.
+            counts[largest if counts[largest] > 1 else next(n for n in reversed(counts) if counts[n])] -= 1
             counts[name] = 1
     return counts
 
