@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from effxfer.data.checks.class_names import spelled_alike
+from effxfer.data.checks.enough import is_about_size
 from effxfer.data.checks.leaks import LEAK_HINT
 from effxfer.data.listing import SHOWN, Finding, Listing, notes_of, raise_errors
 from effxfer.data.settings import DataSettings, TargetClasses
@@ -43,12 +45,38 @@ def join_target(listing: Listing, target: Listing, settings: DataSettings) -> Li
         if item.sha256 in used
     ]
     raise_errors(leaks, target.name)
-    excluded = f", {n} classes left out" if (n := len(target.classes) - len(classes)) else ""
-    described = f"{len(classes)} {'new' if new else 'known'} classes{excluded}"
-    summary = f"target {target.name}: {len(reported)} {listing.unit} of {described}"
-    note = Finding(code="W339", severity="note", path="", text=summary)
-    findings = (*listing.findings, *leaks, note)
+    notes = [Finding(code="W339", severity="note", path="", text=_summary(target, classes, len(reported), new=new))]
+    if new and (alike := spelled_alike(classes, listing.classes)):
+        text = f"classes of the target differ from known ones only in spelling: {alike}"
+        notes.append(Finding(code="W318", severity="warning", path="", text=text))
+    findings = (*listing.findings, *leaks, *notes, *_find_own_images(listing, target))
     return replace(listing, findings=findings, notes=notes_of(findings), target=target)
+
+
+def _summary(target: Listing, classes: Collection[str], reported: int, *, new: bool) -> str:
+    """Say what of the target is reported on."""
+    examples = _count(reported, target.unit if new else f"test {target.unit}")
+    text = f"target {target.name}: {examples} of {_count(len(classes), 'new classes' if new else 'known classes')}"
+    left_out = len(target.classes) - len(classes)
+    return f"{text}, {_count(left_out, 'classes')} left out" if left_out else text
+
+
+def _count(number: int, noun: str) -> str:
+    """Count things by their name in the plural.
+
+    >>> _count(1, "test images"), _count(2, "new classes")
+    ('1 test image', '2 new classes')
+    """
+    return f"{number} {noun}" if number != 1 else f"1 {noun.removesuffix('es' if noun.endswith('ses') else 's')}"
+
+
+def _find_own_images(source: Listing, target: Listing) -> list[Finding]:
+    """Warn about a target all of whose examples are in the source too: there is no other domain to adapt to."""
+    contents = {item.sha256 for item in source.everything}
+    if not target.items or not all(item.sha256 in contents for item in target.items):
+        return []
+    text = f"the target {target.name} holds nothing but {source.unit} of the source: it is no other domain"
+    return [Finding(code="W320", severity="warning", path="", text=text)]
 
 
 def separate_domain(listing: Listing, domain: str) -> tuple[Listing, Listing]:
@@ -92,7 +120,8 @@ def attach_target(task: Task, target: Task, target_classes: TargetClasses = None
     new = classes[0] not in task.classes
     task = replace(task, records=(*task.records, *target.records))
     target = _select_classes(target, classes, classes if new else task.classes)
-    notes = (*task.notes, *(f"target: {note}" for note in target.notes))
+    # Of few examples for choices and for cross-validation: neither is done on a target.
+    notes = (*task.notes, *(f"target: {note}" for note in target.notes if not is_about_size(note)))
     if new:
         return replace(task, target=target, notes=notes)
     # Labels are taken off here, so that no strategy can learn from them by mistake.
@@ -111,9 +140,10 @@ def choose_classes(
     new = tuple(name for name in classes if name not in task_classes)
     shared = tuple(name for name in classes if name in task_classes)
     if target_classes is None and new and shared:
-        counts = f"{len(shared)} are known ({_first_names(shared)}) and {len(new)} are not ({_first_names(new)})"
-        text = f"of the target's classes {counts}"
+        text = f"the target has known classes ({_first_names(shared)}) and new ones ({_first_names(new)})"
         hint = "pass `data.target_classes=new`, or `same`, to exclude the others"
+        if alike := spelled_alike(new, task_classes):
+            text, hint = f"{text}, of which {alike} differ only in spelling", "rename the classes of the target"
         raise DataError(text, hint, code="E321")
     chosen = {"same": shared, "new": new, None: shared or new}[target_classes]
     if not chosen:

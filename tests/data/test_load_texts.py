@@ -243,7 +243,7 @@ def test_a_target_is_reported_on_and_its_texts_serve_without_labels(file, tmp_pa
     assert task.output == task.target.output == SingleLabel(classes=("bad", "good"))
     assert len(task.unlabelled) == len(task.target.train)
     assert (task.unlabelled.labels == -1).all()
-    assert "W339 target other: 4 texts of 2 known classes" in task.notes
+    assert "W339 target other: 4 test texts of 2 known classes" in task.notes
     whole = concat_splits(task.target)
     assert len(whole.rows) == len(whole.labels) == len(whole.names) == 40
     assert whole.rows.row(len(task.target.train)).tolist() == task.target.val.rows.row(0).tolist()

@@ -48,7 +48,7 @@ def test_the_targets_training_images_lose_their_labels(folder, other):
     assert (task.unlabelled.labels == -1).all()
     assert task.unlabelled.names == task.target.train.names
     assert task.unlabelled.canvas is not None
-    assert "W339 target sketch: 12 images of 3 known classes" in task.notes
+    assert "W339 target sketch: 12 test images of 3 known classes" in task.notes
     assert any(note.startswith("target: W339 no val and test splits") for note in task.notes)
 
 
@@ -83,19 +83,48 @@ def test_new_classes_are_kept_whole(folder, moved):
 
 def test_known_and_new_ones_together_need_a_word(folder, moved):
     (moved / "red").rename(moved / "rust")
-    with pytest.raises(DataError, match=r"2 are known \('blue', 'green'\) and 1 are not \('rust'\)") as caught:
+    with pytest.raises(DataError, match=r"has known classes \('blue', 'green'\) and new ones \('rust'\)") as caught:
         scan(aimed(folder, moved))
     assert caught.value.code == "E321"
     assert "target_classes" in caught.value.hint
     same = load(aimed(folder, moved, target_classes="same"), PREPROCESS)
     assert set(same.target.test.labels.tolist()) == {0, 1}
     assert len(same.unlabelled) == 8
-    assert any("2 known classes, 1 classes left out" in note for note in same.notes)
+    assert any("8 test images of 2 known classes, 1 class left out" in note for note in same.notes)
     new = load(aimed(folder, moved, target_classes="new"), PREPROCESS)
     assert new.target.classes == ("rust",)
     assert all("rust" in name for name in concat_splits(new.target).names)
     with pytest.raises(DataError, match="no class of the target is new"):
         choose_classes(tiny.CLASSES, tiny.CLASSES, "new")
+
+
+def test_classes_of_another_spelling_are_named(folder, moved):
+    (moved / "red").rename(moved / "Red")
+    with pytest.raises(DataError, match="'Red' and 'red' differ only in spelling") as caught:
+        scan(aimed(folder, moved))
+    assert caught.value.hint == "rename the classes of the target"
+    for name in ("blue", "green"):
+        (moved / name).rename(moved / name.upper())
+    notes = scan(aimed(folder, moved)).notes
+    text = "W318 classes of the target differ from known ones only in spelling: 'BLUE' and 'blue', 'GREEN' and 'green'"
+    assert any(note.startswith(text) for note in notes)
+
+
+def test_a_target_that_is_the_source_is_noted(folder, moved):
+    def own(target):
+        fractions = {"val_fraction": 0.2, "test_fraction": 0.2}
+        settings = aimed(folder, target, target={"source": str(target), **fractions})
+        return [note for note in scan(settings).notes if note.startswith("W320")]
+
+    assert own(folder) == ["W320 the target shapes holds nothing but images of the source: it is no other domain"]
+    assert not own(moved)
+
+
+def test_a_target_of_few_images_is_not_advised_like_a_source(folder, tmp_path):
+    few = tiny.write_images(tmp_path / "few", per_class=2, seed=4)
+    notes = load(aimed(folder, few), PREPROCESS).notes
+    assert any("target few: 0 test images of 3 known classes" in note for note in notes)
+    assert not [note for note in notes if "validation split alone" in note or "cross-validate" in note]
 
 
 def test_a_source_is_no_target_of_new_images_of_itself(folder):
@@ -133,7 +162,7 @@ def test_a_domain_of_a_source_is_its_target(three_domains, other):
     whole = load(settings.model_copy(update={"target_domain": None}), PREPROCESS)
     assert sorted((*task.test.names, *task.target.test.names)) == sorted(whole.test.names)
     assert task.digest == scan(settings).key != whole.digest
-    assert "W339 target all/ink: 9 images of 3 known classes" in task.notes
+    assert "W339 target all/ink: 9 test images of 3 known classes" in task.notes
     assert scan(settings).key == scan(settings).key != scan(settings.model_copy(update={"target_domain": "oil"})).key
     assert {record.name for record in task.records} == {"all", "all/ink"}
 

@@ -44,13 +44,28 @@ def _find_collisions(names: Iterable[str]) -> list[Finding]:
     """Warn about classes whose names differ only in case, spaces at the ends or Unicode form."""
     groups = defaultdict[str, list[str]](list)
     for name in names:
-        # Compatibility form: full-width letters and ligatures look alike as well.
-        groups[unicodedata.normalize("NFKC", name).casefold().strip()].append(name)
+        groups[_spelling_key(name)].append(name)
     return [
         Finding(code="W318", severity="warning", path="", text=f"classes differ only in spelling: {first_names(group)}")
         for group in groups.values()
         if len(group) > 1
     ]
+
+
+def spelled_alike(names: Iterable[str], reference: Iterable[str]) -> str:
+    """Return pairs of names that differ from `reference` only in case, spaces or Unicode form; empty without any.
+
+    >>> spelled_alike(["Cat", "owl"], ["cat", "dog"])
+    "'Cat' and 'cat'"
+    """
+    spellings = {_spelling_key(name): name for name in reference}
+    pairs = ((name, spellings.get(_spelling_key(name), name)) for name in names)
+    return first_names([f"{name!r} and {twin!r}" for name, twin in pairs if twin != name])
+
+
+def _spelling_key(name: str) -> str:
+    # Compatibility form: full-width letters and ligatures look alike as well.
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def _find_unstorable(names: Iterable[str]) -> list[Finding]:

@@ -49,6 +49,11 @@ def check_size(
     return findings
 
 
+def is_about_size(note: str) -> bool:
+    """Whether a note is one of `check_size`, about a report on val in place of test, or about cross-validation."""
+    return note.startswith(("W313 no test ", "W313 one training "))
+
+
 def require_folds(task: Task) -> None:
     """Refuse cross-validation if every class has a single training image.
 

@@ -111,4 +111,6 @@ def selection_note(tasks: Sequence[Task], keep: str, validator: str = "source") 
     if tasks[-1].target is None or keep != "best" or validator != "source":
         return Report()
     text = "the best epoch was selected on the source's validation split, without the target's labels;"
-    return Report(notes=(f"{text} another epoch may be better on the target; options.validator looks at it, too",))
+    # A validator compares the same classes.
+    advice = "" if is_new(tasks[-1]) else "; options.validator looks at it, too"
+    return Report(notes=(f"{text} another epoch may be better on the target{advice}",))

@@ -67,6 +67,9 @@ def require_target(task: Task) -> Split:
     """
     if task.unlabelled is None:
         text = f"domain adaptation needs {task.input.unit} of another domain of the same classes"
+        if task.target is not None:
+            text = f"{text}, and only new classes of {task.target.name} are used"
+            raise SettingsError(text, "pass `data.target_classes=same`, or name another target")
         raise SettingsError(text, "name them with data.target, or data.unlabelled")
     return task.unlabelled
 
