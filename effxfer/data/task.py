@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from effxfer.data.decoded.joined_array import JoinedArray
 from effxfer.data.history import Record
 from effxfer.errors import DataError, SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
@@ -44,7 +45,7 @@ class Split:
     rows: Any  # Rows
     labels: Any  # NDArray[Any] | PositionLabels
     names: Sequence[str]
-    canvas: NDArray[np.uint8] | None = None
+    canvas: NDArray[np.uint8] | JoinedArray | None = None
     aspect: NDArray[np.float32] | None = None
     decode_row: "Callable[[int], Any] | None" = None
     domains: Sequence[str] = ()
@@ -178,11 +179,16 @@ def stack_splits(splits: Sequence[Split]) -> Split:
         rows=concat_rows([split.rows for split in nonempty]),
         labels=concat_labels([split.labels for split in nonempty]),
         names=[name for split in nonempty for name in split.names],
-        canvas=np.concatenate(canvases) if has_canvas else None,
+        canvas=_join_canvases(canvases) if has_canvas else None,
         aspect=np.concatenate([split.aspect for split in nonempty]) if has_canvas else None,
         decode_row=_joined_decoder(nonempty),
         tables=np.concatenate(tables) if len(tables) == len(nonempty) else None,
     )
+
+
+def _join_canvases(canvases: Sequence[NDArray[np.uint8] | JoinedArray]) -> NDArray[np.uint8] | JoinedArray:
+    """Join images to crop from where they lie: they are the largest part of a split, and only batches are read."""
+    return canvases[0] if len(canvases) == 1 else JoinedArray(canvases)
 
 
 def _joined_decoder(splits: Sequence[Split]) -> "Callable[[int], Any] | None":

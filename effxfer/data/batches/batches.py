@@ -14,6 +14,7 @@ from effxfer.data.batches.augment import Augment, augment, mix_images, normalize
 from effxfer.data.batches.buckets import bucket_rows
 from effxfer.data.batches.collate import input_tensor, label_tensor
 from effxfer.data.batches.resampling import draw_balanced, draw_tables
+from effxfer.data.decoded.joined_array import JoinedArray
 from effxfer.data.task import Split, Task, require_images
 from effxfer.errors import SettingsError
 from effxfer.runtime.images.preprocess import Preprocess
@@ -85,7 +86,7 @@ class Batches:
 class Pixels:
     """Serve uint8 images `(N, T, T, 3)` in batches; resident on a GPU if they fit in 40 % of its free memory."""
 
-    def __init__(self, array: NDArray[np.uint8], device: torch.device) -> None:
+    def __init__(self, array: NDArray[np.uint8] | JoinedArray, device: torch.device) -> None:
         self._array, self._device = array, device
         self._resident = _copy_to_gpu(array, device) if _fits_on_gpu(array, device) else None
 
@@ -95,11 +96,11 @@ class Pixels:
         return torch.from_numpy(self._array[index.numpy()]).to(self._device)
 
 
-def _fits_on_gpu(array: NDArray[np.uint8], device: torch.device) -> bool:
+def _fits_on_gpu(array: NDArray[np.uint8] | JoinedArray, device: torch.device) -> bool:
     return device.type == "cuda" and array.nbytes <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
-def _copy_to_gpu(array: NDArray[np.uint8], device: torch.device) -> Tensor:
+def _copy_to_gpu(array: NDArray[np.uint8] | JoinedArray, device: torch.device) -> Tensor:
     """Copy an array in pieces; a memory-mapped one may be larger than the machine's memory."""
     resident = torch.empty(array.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(array), COPIED_ROWS):
