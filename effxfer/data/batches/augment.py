@@ -1,4 +1,4 @@
-"""Augment whole batches on the device: resized, padded or distorted crops, flip, colour, blur, mixup, CutMix.
+"""Augment whole batches on the device: resized, padded or distorted crops, flip, colour, contours, blur, mixup, CutMix.
 
 Every random number is drawn on the CPU from a generator that the caller seeds per batch, so a batch depends only on
 its seed, not on the device or on earlier batches.
@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from effxfer.data.batches.contours import draw_contours
 from effxfer.runtime.images.preprocess import Preprocess
 from effxfer.settings import Settings
 
@@ -32,6 +33,8 @@ class Augment(Settings):
         flip: Mirror left and right with probability one half.
         colour: Largest relative change of brightness, contrast and saturation, in [0, 1); 0 turns it off.
         grey: Probability of a grey image (Chen et al., 2020, https://arxiv.org/abs/2002.05709), in [0, 1]; 0 is off.
+        contours: Probability of a drawing of the image's contours, in [0, 1]; 0 is off. For photographs, where a target
+            domain has sketches.
         blur: Probability of a Gaussian blur, whose deviation is 0.1 to 2 pixels, as there, in [0, 1]; 0 is off.
         mixup: Alpha of mixup (Zhang et al., 2017, https://arxiv.org/abs/1710.09412); 0 turns it off.
         cutmix: Alpha of CutMix (Yun et al., 2019, https://arxiv.org/abs/1905.04899); 0 turns it off.
@@ -43,6 +46,7 @@ class Augment(Settings):
     flip: bool = True
     colour: float = Field(default=0.0, ge=0, lt=1)
     grey: float = Field(default=0.0, ge=0, le=1)
+    contours: float = Field(default=0.0, ge=0, le=1)
     blur: float = Field(default=0.0, ge=0, le=1)
     mixup: float = Field(default=0.0, ge=0)
     cutmix: float = Field(default=0.0, ge=0)
@@ -57,7 +61,7 @@ def normalize(pixels: Tensor, preprocess: Preprocess) -> Tensor:
 
 
 def augment(pixels: Tensor, aspect: Tensor | None, size: int, settings: Augment, generator: Generator) -> Tensor:
-    """Crop, flip, recolour and blur a batch.
+    """Crop, flip, recolour, draw and blur a batch.
 
     Args:
         pixels: uint8 `(B, T, T, 3)`.
@@ -95,6 +99,8 @@ def augment(pixels: Tensor, aspect: Tensor | None, size: int, settings: Augment,
         result = _recolour(result, settings.colour, generator)
     if settings.grey:
         result = _turn_grey(result, settings.grey, generator)
+    if settings.contours:
+        result = _turn_to_contours(result, settings.contours, generator)
     return _blur(result, settings.blur, generator) if settings.blur else result
 
 
@@ -194,6 +200,13 @@ def _turn_grey(pixels: Tensor, probability: float, generator: Generator) -> Tens
     chosen = torch.rand(len(pixels), generator=generator).to(pixels.device) < probability
     luma = _luma(pixels.float()).round_().to(torch.uint8)
     return torch.where(chosen[:, None, None, None], luma[..., None], pixels)
+
+
+def _turn_to_contours(pixels: Tensor, probability: float, generator: Generator) -> Tensor:
+    chosen, drawings = draw_contours(_luma(pixels.float()), probability, generator)
+    result = pixels.clone()
+    result[chosen] = drawings[..., None]
+    return result
 
 
 def _blur(pixels: Tensor, probability: float, generator: Generator) -> Tensor:

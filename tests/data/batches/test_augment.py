@@ -18,7 +18,7 @@ seeds = st.integers(0, 2**31)
 crops = st.sampled_from(["resized", "padded", "affine", "none"])
 hows = st.builds(
     Augment, crop=crops, scale=st.floats(0.01, 1), flip=st.booleans(), colour=st.floats(0, 0.99),
-    grey=st.floats(0, 1), blur=st.floats(0, 1),
+    grey=st.floats(0, 1), contours=st.floats(0, 1), blur=st.floats(0, 1),
 )  # fmt: skip
 
 
