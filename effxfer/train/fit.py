@@ -45,13 +45,13 @@ class StepRange:
 
 
 @dataclass
-class Progress:
+class LoopState:
     """State of the training loop that a checkpoint stores beside the weights.
 
     Attributes:
         step: Completed steps.
         history: One row per completed epoch.
-        best_score: Highest validation score so far; -1 before the first one.
+        best_score: Highest validation score so far; `BELOW_ALL` before the first one.
         best: Parameters and buffers of the best epoch; None if they are not kept.
         waited: Epochs since the best one.
         slowed: Factor on the learning rate: 1, or 0.1 after training diverged.
@@ -176,21 +176,13 @@ class _Loop:
         self.learner, self.epochs, self.settings, self.device, self.seed = learner, epochs, settings, device, seed
         self.hooks, self.work, self.span = hooks, work, span
         self.update = Update(
-            learner,
-            loss,
-            settings,
-            device,
-            seed,
-            hooks.before_step,
-            hooks.finish_step,
-            work.note,
-            most_parts,
+            learner, loss, settings, device, seed, hooks.before_step, hooks.finish_step, work.note, most_parts,
             combination,
-        )
+        )  # fmt: skip
         self.trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         self.length = len(epochs(seed_of(seed, 0)))
         self.memory_state: dict[str, Any] | None = None
-        self.at = Progress(step=span.first)
+        self.at = LoopState(step=span.first)
         self.timetable = Timetable(allowance, self.length, settings.epochs) if allowance else None
         # For a divergence before the first checkpoint.
         self.start = clone(learner)
@@ -251,7 +243,7 @@ class _Loop:
         """Restore what `state` returned."""
         self.learner.load_state_dict(state["learner"])
         self.update.load(state["update"])
-        self.at = Progress(**state["progress"])
+        self.at = LoopState(**state["progress"])
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next step depends on."""
@@ -333,7 +325,7 @@ class _Loop:
         # The optimizer is made anew below, for all that is ever trained.
         self.unfreeze()
         self.update.reset()
-        self.at = Progress(step=self.span.first, total=self.at.total, spent=self.at.spent)
+        self.at = LoopState(step=self.span.first, total=self.at.total, spent=self.at.spent)
         self.resume()
         if retried:
             hint = f"lower fit.lr (it is {self.settings.peak_lr}), set fit.clip, or fit.amp = 'off'"
