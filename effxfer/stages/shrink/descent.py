@@ -27,10 +27,11 @@ def descend(contest: Contest, max_drop: float, work: Work, began: float) -> tupl
         contest: What all candidates share.
         max_drop: Largest loss of the winner as it ships against the input network in float32, in validation points.
         work: Saves the results of each latency.
-        began: Start of the time limit, by `time.perf_counter`.
+        began: Start of the time limit, by the clock of the contest.
 
     Returns:
-        The outcome at the lowest latency that holds, that latency, and a table of the latencies tried.
+        The outcome at the lowest latency that holds, that latency, and a table of the latencies tried; also a note if
+        the time limit ended the descent.
 
     Raises:
         GateError: If no latency below the present one holds (E604).
@@ -39,10 +40,15 @@ def descend(contest: Contest, max_drop: float, work: Work, began: float) -> tupl
     base = work.once("dense", lambda: {"val": score(dense, contest.task_for(dense).val, contest.device)})["val"]
     limit, networks, rows = present * FIRST, contest.networks, list[dict[str, Any]]()
     best: tuple[Outcome, float] | None = None
-    failed, seconds = False, contest.settings.seconds
+    failed, seconds, notes = False, contest.settings.seconds, tuple[str, ...]()
     for rung in range(1, MOST_RUNGS + 1):
         part = work.part(f"rung-{rung}")
         share = seconds and seconds * (1 - (1 - TIME_SHARE) ** rung)
+        due = share if best else seconds
+        # A further competition would build candidates, and train none.
+        if rows and due is not None and contest.now() - began >= due:
+            notes = (f"{limit:.3g} x and other latencies were not tried, because the time limit was near",)
+            break
         outcome, problem = try_latency(contest, limit, networks, part, share, began)
         drop = base - outcome.val if outcome else float("nan")
         holds = outcome is not None and drop <= max_drop
@@ -59,7 +65,7 @@ def descend(contest: Contest, max_drop: float, work: Work, began: float) -> tupl
     table = Table(title="Latencies tried", rows=tuple(rows))
     if best is None:
         raise not_held(rows, max_drop)
-    return *best, Report(tables=(table,))
+    return *best, Report(tables=(table,), notes=notes)
 
 
 def try_latency(

@@ -82,23 +82,25 @@ def contest_at(
     due = now + BUILDING_SHARE * max(began + seconds - now, 0.0) if seconds else None
     entries = build_entries(contest, limit, networks, work, due)
     if not ready_entries(entries):
-        raise unreachable(limit, entries)
+        raise unreachable(contest.settings.latency_ms, limit, entries)
     return run_contest(contest, entries, work, seconds=seconds, began=began)
 
 
-def unreachable(limit: float, entries: Sequence[Entry]) -> GateError:
-    """Return the error of a latency that no candidate reaches, with the nearest one."""
+def unreachable(latency_ms: float | None, limit: float, entries: Sequence[Entry]) -> GateError:
+    """Return the error of a latency that no candidate reaches, with the nearest one, in the unit of the request."""
     timed = [(entry.timing, entry) for entry in entries if entry.timing]
     if not timed:
         reasons = "; ".join(f"{entry.name}: {entry.detail}" for entry in entries)
         return GateError(f"no candidate reaches {limit:.3g} x: {reasons}", "name smaller `backbones`", code="E604")
     timing, nearest = min(timed, key=lambda pair: pair[0].ratio)
+    request = f"{latency_ms:g} ms" if latency_ms else f"{limit:.3g} x"
     text = (
-        f"no candidate reaches a latency of {limit:.3g} x: the nearest is {nearest.name} with {timing.ratio:.3g} x "
+        f"no candidate reaches a latency of {request}: the nearest is {nearest.name} with {timing.ratio:.3g} x "
         f"({timing.ms:.3g} ms)"
     )
-    hint = f"ask for latency_ratio = {timing.ratio * 1.02:.2g}, or name smaller `backbones`"
-    return GateError(text, hint, code="E604")
+    # A little more, so that noise does not send the next measurement beyond it.
+    setting, value = ("latency_ms", timing.ms) if latency_ms else ("latency_ratio", timing.ratio)
+    return GateError(text, f"ask for {setting} = {value * 1.02:.3g}, or name smaller `backbones`", code="E604")
 
 
 def run_contest(

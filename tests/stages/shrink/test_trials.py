@@ -6,7 +6,7 @@ import pytest
 
 from effxfer.stages.shrink import trials
 from effxfer.stages.shrink.entries import Entry
-from effxfer.stages.shrink.trials import contest_at, entrants, run_contest
+from effxfer.stages.shrink.trials import contest_at, entrants, run_contest, unreachable
 from effxfer.train.state import Work
 from tests import tiny
 from tests.stages.shrink.test_contest import timing
@@ -110,3 +110,14 @@ def cut_at(train_entry, labels, at):
 
 def test_a_single_candidate_enters_in_any_time():
     assert len(entrants([candidate("a", 100.0)], 3, 1.0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "request_", "cure"),
+    [(None, "0.01 x", "latency_ratio = 0.105"), (1e-4, "0.0001 ms", "latency_ms = 0.105")],
+)
+def test_a_latency_that_nothing_reaches_is_named_in_its_own_unit(latency_ms, request_, cure):
+    entries = [Entry(network="net", kind="images", timing=timing(ratio), detail="") for ratio in (0.3, 0.1025)]
+    error = unreachable(latency_ms, 0.01, entries)
+    assert f"a latency of {request_}: the nearest is net, images with 0.102 x (0.102 ms)" in error.problem
+    assert error.hint.startswith(f"ask for {cure}, ")
