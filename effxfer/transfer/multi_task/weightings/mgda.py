@@ -3,12 +3,11 @@
 Shape legend: T tasks, P parameters that they share.
 """
 
-from functools import partial
 from typing import ClassVar
 
 from torch import Tensor
 
-from effxfer.transfer.multi_task.weightings.simplex import minimize_on_simplex, quadratic
+from effxfer.transfer.multi_task.weightings.simplex import shortest_mean
 from effxfer.transfer.multi_task.weightings.weighting import Weighting
 
 
@@ -21,7 +20,7 @@ def mgda(gradients: Tensor) -> Tensor:
         gradients: One row per task, `(T, P)`.
     """
     products = (gradients @ gradients.T).double().tolist()
-    weights = minimize_on_simplex(partial(quadratic, products), len(gradients))
+    weights = shortest_mean(products)
     return gradients.new_tensor(weights) @ gradients
 
 

@@ -4,7 +4,7 @@ from math import copysign, log, sqrt, tanh
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from effxfer.transfer.multi_task.weightings.cagrad import cagrad
@@ -35,13 +35,14 @@ def test_pcgrad_of_two_conflicting_tasks_lowers_both(seed):
     assert bool((gradients @ direction >= -1e-9).all())
 
 
-@settings(max_examples=20)
+@settings(max_examples=200)
 @given(*SOME)
+@example(4, 21)  # exchanges between all pairs in turn stopped 2e-4 too early
 def test_mgda_is_a_mean_that_lowers_every_task(tasks, seed):
     gradients = rows(tasks, seed)
     direction = mgda(gradients)
     # Of the shortest mean, the product with each gradient is at least its own square.
-    assert float((gradients @ direction).min()) >= float(direction.square().sum()) - 1e-5
+    assert float((gradients @ direction).min()) >= float(direction.square().sum()) - 1e-8
     assert float(direction.norm()) <= float(gradients.norm(dim=1).min()) + 1e-9
 
 
