@@ -30,6 +30,8 @@ def check_model(raw: Mapping[str, Any]) -> dict[str, Any]:
     kind = str(raw.get("type") or _untyped_model(raw))
     if kind not in MODELS:
         raise ValueError(f"a model {kind:.40}")
+    if "vocab" not in raw:
+        raise ValueError(f"a model {kind} without a vocabulary")
     known_fields(f"model {kind}", raw, MODELS[kind])
     if raw.get("dropout"):
         raise ValueError("a dropout of merges, which makes ids random")

@@ -62,8 +62,12 @@ def refuse(content: bytes, code: str) -> str:
 
 
 def test_what_the_library_refuses_is_named():
-    model = {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}
+    model = {"type": "BPE", "vocab": {"a": 100}, "merges": ["a b"]}
     assert "out of vocabulary" in refuse(document(WORDPIECE, model=model), "E441")
+    for kind in ("BPE", "Unigram", "WordLevel", "WordPiece"):
+        assert f"a model {kind} without a vocabulary" in refuse(
+            document(WORDPIECE, model={"type": kind, **({"merges": []} if kind == "BPE" else {})}), "E445"
+        )
     processor = {"type": "TemplateProcessing", "single": [], "pair": [], "special_tokens": {}}
     assert "of the sequences none" in refuse(document(WORDPIECE, post_processor=processor), "E445")
 
