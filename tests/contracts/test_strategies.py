@@ -1,6 +1,7 @@
 """What every strategy promises; a new one needs a line in `OPTIONS`."""
 
 from dataclasses import replace
+from functools import cache
 from math import log
 
 import pytest
@@ -126,9 +127,30 @@ def name(request):
     return request.param
 
 
+# By name, and not by fixtures of the module that depend on the parameter: where tests of several strategies take turns,
+# as they do when processes share them, pytest keeps such a fixture for the next strategy.
 @pytest.fixture(scope="module")
-def material(tmp_path_factory, data, name):
-    """The network that a strategy starts from, and its data."""
+def materials(tmp_path_factory, data):
+    return cache(lambda name: open_material(tmp_path_factory, data, name))
+
+
+@pytest.fixture
+def material(materials, name):
+    return materials(name)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, materials):
+    return cache(lambda name: adapted(tmp_path_factory.mktemp(name) / "net", materials(name), name))
+
+
+@pytest.fixture
+def made(results, name) -> Artifact:
+    return results(name)
+
+
+def open_material(tmp_path_factory, data, name):
+    """Return the network that a strategy starts from, and its data."""
     if name in OF_TEXTS:
         return pretrained_encoder(tmp_path_factory.mktemp("texts"))
     before, examples = BACKBONES.get(name, tiny.BACKBONE), data_for(name, data, tmp_path_factory.mktemp("data"))
@@ -148,11 +170,6 @@ def pretrained_encoder(folder):
     fit = {"epochs": 1, "lr": 0.01}
     labelled = write_lines(folder / "labelled.txt", rows)
     return tiny.stage("pretrain", encoder, folder / "own", alone, fit=fit), tiny.data_of(labelled)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, material, name) -> Artifact:
-    return adapted(tmp_path_factory.mktemp(name) / "net", material, name)
 
 
 @pytest.fixture(scope="module")
